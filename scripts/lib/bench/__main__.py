@@ -1,0 +1,91 @@
+"""`python -m bench`: measure everything, print the table, write the JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import report, stages
+from bench.candidates import Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from bench.figures import Figure
+
+_RESULT = Path("build/bench.json")
+
+
+def main(argv: Sequence[str]) -> int:
+    """0: everything was measured, whether or not it reaches its figure; 1: it was not."""
+    args = _parser().parse_args(argv)
+    # So that every way out takes the mounts away.
+    signal.signal(signal.SIGTERM, _stop)
+    base = Path(tempfile.mkdtemp(prefix="storefs-bench.", dir=args.dir)).resolve()
+    try:
+        return _run(base, stages.QUICK if args.quick else stages.FULL, args.json)
+    except Broken as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        _clear(base)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures storefs, a plain directory and rclone mount side by side.",
+    )
+    parser.add_argument("--quick", action="store_true", help="to see that it works; no figures")
+    parser.add_argument("--dir", default="/var/tmp", help="on the disk used (default %(default)s)")
+    parser.add_argument(
+        "--json", type=Path, default=_RESULT, help="where the result goes (default %(default)s)"
+    )
+    return parser
+
+
+def _run(base: Path, scale: stages.Scale, result: Path) -> int:
+    figures: list[Figure] = []
+    document = {"machine": report.machine(base), "versions": report.versions()}
+    for figure in stages.run(base, scale):
+        figures.append(figure)
+        print(f"measured: {figure.key}", file=sys.stderr, flush=True)
+    result.parent.mkdir(parents=True, exist_ok=True)
+    document |= {
+        "rounds": scale.rounds,
+        "figures": {figure.key: figure.as_json() for figure in figures},
+    }
+    result.write_text(json.dumps(document, indent=2) + "\n")
+    print(report.table(figures))
+    print(f"all numbers: {result}")
+    return 0
+
+
+def _clear(base: Path) -> None:
+    """Remove the scratch directory, unless something is still mounted in it."""
+    left = [line for line in _mounts() if line.startswith(f"{base}/")]
+    if left:
+        print(f"bench: still mounted, so {base} stays: {', '.join(left)}", file=sys.stderr)
+    else:
+        shutil.rmtree(base)
+
+
+def _mounts() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    return [line.split()[4] for line in lines]
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""`python -m storefs`."""
+
+import sys
+
+from storefs.cli import main
+
+sys.exit(main())

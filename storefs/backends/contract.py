@@ -1,0 +1,126 @@
+"""What every backend promises: blocking calls, opaque revisions, compare-and-swap commits.
+
+A backend knows no trio, no FUSE and no other backend. Its methods are called from worker
+threads, at most `concurrency` at a time, and every driver call inside has its own time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol, runtime_checkable
+
+from storefs import paths
+from storefs.errors import Conflict, Invalid, StoreError
+
+Revision = NewType("Revision", str)
+"""Opaque; two equal revisions of one path mean equal content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Listed metadata of a document. `size` in bytes; `mtime_ns` 0 means unknown."""
+
+    revision: Revision
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The whole content of a document, with the entry it belongs to."""
+
+    data: bytes
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Make `path` hold `data`. `expect` None: the path must not exist."""
+
+    path: str
+    data: bytes
+    expect: Revision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Make `path` absent."""
+
+    path: str
+    expect: Revision
+
+
+Change = Put | Delete
+Batch = Sequence[Change]
+Outcome = Mapping[str, Entry] | StoreError
+"""The new entries of a batch's puts, or why the batch was not applied."""
+
+
+class Backend(Protocol):
+    """One store of documents."""
+
+    @property
+    def identity(self) -> str:
+        """What store this is, in words a person recognises, without secrets."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls may run at once."""
+
+    def snapshot(self) -> Mapping[str, Entry]:
+        """The complete listing. Paths that a file system cannot show are left out, logged once.
+
+        Raises Unavailable, AccessDenied, Corrupt.
+        """
+
+    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Blob | None]]:
+        """The present content of each path, None where it is absent, in any order.
+
+        A path that is there and cannot be read is left out, logged once: nothing is known of it.
+        Raises Unavailable, AccessDenied, Corrupt.
+        """
+
+    def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
+        """Apply each batch whose paths are all as expected; durable when it returns.
+
+        A batch is one file system call: all or nothing where the store can, elsewhere puts
+        before deletes. Batches stand or fall alone; outcomes come in their order. A failed
+        batch is a returned StoreError, never a raised one. A delete of an absent path is done.
+        No path occurs twice in one call. `timeout` is in seconds.
+        """
+
+    def close(self) -> None:
+        """Free everything, and wake `wait`. May be called twice."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """The ability, beside Backend, to say that something may have changed."""
+
+    def wait(self, timeout: float) -> Collection[str] | None:
+        """Block until a hint comes or `timeout` seconds pass.
+
+        Returns the paths that may have changed (empty: none did), or None: look at everything.
+        A hint is a mark, never data; own commits may be among them. Called from one thread.
+        """
+
+
+def check_place(path: str) -> None:
+    """Raises Invalid unless a document can live under `path`."""
+    try:
+        paths.check_path(path)
+    except paths.InvalidPath as error:
+        raise Invalid(path, str(error)) from error
+    if not paths.may_be_shared(path):
+        raise Invalid(path, "is not a place for documents; use config/ or auths/")
+
+
+def check_expected(batch: Batch, current: Mapping[str, Blob | None]) -> None:
+    """Raises Conflict unless every path of the batch is as its change expects it."""
+    for change in batch:
+        blob = current[change.path]
+        if blob is None and isinstance(change, Delete):
+            continue
+        if change.expect != (blob.entry.revision if blob else None):
+            raise Conflict(change.path, "is not at the expected revision", current=current)

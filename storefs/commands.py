@@ -1,0 +1,240 @@
+"""What a person asks of a running mount: status, sync, umount. All through the mount itself.
+
+Needs no settings and no backend. A mount that does not answer costs a few seconds, never more.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from storefs.errors import Exit, Quit
+from storefs.mountpoint import PATIENCE, ask, find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from storefs.mountpoint import Mounted
+
+_SYNC_PATIENCE = 300.0
+"""Seconds: a first look at a large, distant store takes long, and rightly so."""
+
+_GRACE = 5.0
+"""Seconds a daemon may need, beyond its stop time-out, to end."""
+
+_TROUBLE = ("pending", "refused", "conflicts", "held_deletions", "found")
+"""Counts of what waits for somebody; any of them makes a mount degraded."""
+
+_SHOWN = 5
+"""Lines of each list on the screen."""
+
+_LISTED = {"skipped": "not shown", "too_large": "too large", "warnings": "warning"}
+
+
+def status(mountpoint: Path, *, as_json: bool) -> Exit:
+    """Print one screen, or the JSON as it is. Raises Quit where there is none."""
+    text = _read_status(mountpoint)
+    state = _parse(text, mountpoint)
+    print(text.strip() if as_json else render(state, time.time()))
+    return Exit.DEGRADED if is_degraded(state) else Exit.DONE
+
+
+def sync(mountpoint: Path, *, accept_deletions: bool) -> Exit:
+    """Make the mount reconcile now; returns when it has. Raises Quit where it could not."""
+    _require(mountpoint)
+    order = b"accept-deletions\n" if accept_deletions else b"1\n"
+    try:
+        ask(lambda: _write(mountpoint / ".storefs/sync", order), _SYNC_PATIENCE)
+    except TimeoutError:
+        raise _hanging(mountpoint) from None
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise Quit(
+                Exit.UNREACHABLE,
+                "the backend could not be asked; `storefs status` says why, and the mount tries "
+                "again by itself",
+            ) from None
+        raise _unusable(mountpoint, error) from None
+    return Exit.DONE
+
+
+def umount(mountpoint: Path, stop_timeout: float) -> Exit:
+    """Unmount, and return when the daemon has sent what was pending and ended.
+
+    Raises Quit: in use (mount point), not mounted, or still at it after the time-out.
+    """
+    place = _require(mountpoint).path
+    pid, daemon = _daemon(mountpoint)
+    try:
+        _unmount(place)
+        if daemon >= 0 and not _ends(daemon, stop_timeout + _GRACE):
+            raise Quit(
+                Exit.FAILED,
+                f"{mountpoint} is unmounted, but its process {pid} still runs after "
+                f"{stop_timeout + _GRACE:g} s: it may still be sending; its log says more",
+            )
+    finally:
+        if daemon >= 0:
+            os.close(daemon)
+    return Exit.DONE
+
+
+def is_degraded(state: Mapping[str, Any]) -> bool:
+    """Whether somebody should look: offline, or something waits."""
+    return not state.get("online") or any(state.get(name) for name in _TROUBLE)
+
+
+def render(state: Mapping[str, Any], now: float) -> str:
+    """One screen for a person, from the status document."""
+    part = f" (only {state['subdir']}/)" if state.get("subdir") else ""
+    lines = [
+        f"{state.get('mountpoint')}{part}: {_condition(state)}",
+        _line("backend", f"{state.get('backend')}, {state.get('identity')}"),
+        _line("writes", f"{state.get('compare_and_swap')}"),
+        _line("documents", f"{state.get('documents')}"),
+        _line("received", _ago(state.get("last_in"), now)),
+        _line("sent", _ago(state.get("last_out"), now)),
+    ]
+    lines += [_line(name.replace("_", " "), state[name]) for name in _TROUBLE if state.get(name)]
+    if state.get("error"):
+        lines.append(_line("error", state["error"]))
+    for name, title in _LISTED.items():
+        lines += [_line(title, text) for text in _first(state.get(name) or ())]
+    started = f"{_ago(state.get('since'), now)}, storefs {state.get('version')}"
+    lines += [
+        _line("started", f"{started}, process {state.get('pid')}"),
+        _line("root", state.get("root")),
+        _line("log", state.get("log")),
+    ]
+    return "\n".join(lines)
+
+
+def _condition(state: Mapping[str, Any]) -> str:
+    words = ["online" if state.get("online") else "OFFLINE"]
+    if state.get("online") and is_degraded(state):
+        words.append("needs a look")
+    if state.get("read_only"):
+        words.append("read-only")
+    return ", ".join(words)
+
+
+def _line(title: str, text: object) -> str:
+    return f"  {title:<15}{text}"
+
+
+def _first(texts: Sequence[object]) -> list[object]:
+    """As many as fit on a screen."""
+    more = len(texts) - _SHOWN
+    return [*texts[:_SHOWN], f"and {more} more, see --json"] if more > 0 else list(texts)
+
+
+def _ago(moment: float | None, now: float) -> str:
+    """How long ago, in the largest unit of which there are two or more."""
+    if moment is None:
+        return "never"
+    seconds = max(0, int(now - moment))
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def _require(mountpoint: Path) -> Mounted:
+    mounted = find(mountpoint)
+    if mounted is None:
+        raise Quit(
+            Exit.NOT_MOUNTED,
+            f"no storefs is mounted at {mountpoint}: `storefs mount {mountpoint}` does that",
+        )
+    return mounted
+
+
+def _read_status(mountpoint: Path) -> str:
+    _require(mountpoint)
+    try:
+        return ask((mountpoint / ".storefs/status").read_bytes, PATIENCE).decode()
+    except TimeoutError:
+        raise _hanging(mountpoint) from None
+    except OSError as error:
+        raise _unusable(mountpoint, error) from None
+
+
+def _parse(text: str, mountpoint: Path) -> Mapping[str, Any]:
+    with suppress(ValueError):
+        state = json.loads(text)
+        if isinstance(state, dict):
+            return state
+    raise Quit(Exit.FAILED, f"{mountpoint}/.storefs/status cannot be read: is it another version?")
+
+
+def _write(path: Path, order: bytes) -> bytes:
+    """The answer of the mount arrives at write or at close."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, order)
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return b""
+
+
+def _hanging(mountpoint: Path) -> Quit:
+    return Quit(
+        Exit.FAILED,
+        f"the mount at {mountpoint} does not answer: its process hangs (pgrep -af storefs)",
+    )
+
+
+def _unusable(mountpoint: Path, error: OSError) -> Quit:
+    if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+        return Quit(
+            Exit.NOT_MOUNTED,
+            f"the mount at {mountpoint} is dead: `storefs mount {mountpoint}` replaces it, "
+            f"`storefs umount {mountpoint}` removes it",
+        )
+    if error.errno == errno.EACCES:
+        return Quit(Exit.FAILED, f"the mount at {mountpoint} belongs to another user: ask as them")
+    return Quit(Exit.FAILED, f"the mount at {mountpoint} answers: {error.strerror}")
+
+
+def _daemon(mountpoint: Path) -> tuple[int, int]:
+    """The daemon's process id and a descriptor of it; -1 where it has none or cannot say."""
+    with suppress(Quit, OSError):
+        pid = _parse(_read_status(mountpoint), mountpoint).get("pid")
+        if isinstance(pid, int):
+            return pid, os.pidfd_open(pid)
+    return -1, -1
+
+
+def _ends(daemon: int, patience: float) -> bool:
+    poll = select.poll()
+    poll.register(daemon, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
+
+
+def _unmount(mountpoint: Path) -> None:
+    fusermount = shutil.which("fusermount3")
+    command = [fusermount, "-u"] if fusermount else ["umount"]
+    done = subprocess.run(
+        [*command, "--", str(mountpoint)],
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if done.returncode == 0:
+        return
+    cause = done.stderr.strip()
+    if "busy" in cause:
+        cause = f"it is in use; `fuser -vm {mountpoint}` shows by whom"
+    raise Quit(Exit.MOUNT_POINT, f"cannot unmount {mountpoint}: {cause}")

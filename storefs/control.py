@@ -1,0 +1,87 @@
+"""`.storefs/` in the mount: status, metrics, sync, and the copies that are kept.
+
+The kept copies are plain files of the root; this module only says which names there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from storefs import disk
+from storefs.errors import InvalidArgument
+from storefs.inodes import Kind
+from storefs.kept import Place
+
+if TYPE_CHECKING:
+    from storefs.inodes import Inode, Inodes
+
+NAME = ".storefs"
+
+_PLACES = frozenset(place.value for place in Place)
+
+Status = Mapping[str, object]
+
+
+@dataclass(slots=True)
+class Control:
+    """The control directory of one mount."""
+
+    inodes: Inodes
+    dir_fd: int
+    status: Callable[[], Status]
+    sync: Callable[[bool], Awaitable[None]]
+    """Reconcile now; True accepts held deletions. Raises BackendFailed."""
+    directory: Inode = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory = self.inodes.add(self.inodes.root, NAME, Kind.DIRECTORY)
+        for name in ("status", "metrics", "sync"):
+            self.inodes.add(self.directory, name, Kind.CONTROL)
+        for place in Place:
+            name = place.value.removeprefix(f"{NAME}/")
+            self.inodes.add(self.directory, name, Kind.DIRECTORY)
+
+    def content(self, inode: Inode) -> bytes:
+        """What a control file says now."""
+        if inode.name == "status":
+            return json.dumps(self.status(), indent=2, ensure_ascii=False).encode() + b"\n"
+        if inode.name == "metrics":
+            return metrics(self.status()).encode()
+        return b""
+
+    async def write(self, inode: Inode, data: bytes) -> None:
+        """A program wrote to a control file and closed it. Raises BackendFailed."""
+        if inode.name != "sync":
+            return
+        words = data.decode(errors="replace").split()
+        if words not in ([], ["1"], ["accept-deletions"]):
+            raise InvalidArgument(f"{NAME}/sync takes 1 or accept-deletions")
+        await self.sync("accept-deletions" in words)
+
+    def refresh(self, directory: Inode) -> None:
+        """Bring the names of a directory of kept copies up to what lies on the disk."""
+        if directory.path not in _PLACES:
+            return
+        assert directory.children is not None
+        present = {entry.name for entry in disk.listing(self.dir_fd, directory.path)}
+        for name in [*directory.children]:
+            if name not in present:
+                self.inodes.unlink(directory.children[name])
+        for name in sorted(present - directory.children.keys()):
+            with suppress(UnicodeEncodeError):
+                name.encode()
+                self.inodes.add(directory, name, Kind.LOCAL)
+
+
+def metrics(status: Status) -> str:
+    """The numbers of the status as Prometheus text."""
+    lines = []
+    for key, value in status.items():
+        if isinstance(value, bool | int | float):
+            lines.append(f"# TYPE storefs_{key} gauge")
+            lines.append(f"storefs_{key} {float(value):g}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,356 @@
+"""This is a protocol adapter only: it translates pyfuse3 requests into calls of the VFS.
+
+It decides nothing. It alone imports pyfuse3, and it alone maps errors to errnos, in one table;
+what is not in the table is logged with a traceback and becomes EIO, and the mount lives on.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pyfuse3
+from pyfuse3 import FUSEError
+
+from storefs import errors
+from storefs.vfs import Attributes, Change
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from pyfuse3 import (
+        EntryAttributes,
+        FileHandleT,
+        FileInfo,
+        FileNameT,
+        FlagT,
+        InodeT,
+        ModeT,
+        ReaddirToken,
+        RequestContext,
+        SetattrFields,
+        StatvfsData,
+        XAttrNameT,
+    )
+
+    from storefs.inodes import Inode
+    from storefs.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+CACHE_SECONDS = 3600.0
+"""How long the kernel may keep names and attributes: what changes is invalidated."""
+
+# The errno of each error, and how loudly it is told: what a person must know is a warning,
+# what programs meet every day is not.
+ERRNOS: dict[type[errors.FileError], tuple[int, int]] = {
+    errors.NoEntry: (errno.ENOENT, logging.DEBUG),
+    errors.EntryExists: (errno.EEXIST, logging.DEBUG),
+    errors.NotADirectory: (errno.ENOTDIR, logging.DEBUG),
+    errors.IsADirectory: (errno.EISDIR, logging.DEBUG),
+    errors.DirectoryNotEmpty: (errno.ENOTEMPTY, logging.DEBUG),
+    errors.NotPermitted: (errno.EPERM, logging.WARNING),
+    errors.InvalidName: (errno.EINVAL, logging.WARNING),
+    errors.InvalidDocument: (errno.EINVAL, logging.WARNING),
+    errors.InvalidArgument: (errno.EINVAL, logging.WARNING),
+    errors.NameTooLong: (errno.ENAMETOOLONG, logging.WARNING),
+    errors.DocumentTooLarge: (errno.EFBIG, logging.WARNING),
+    errors.Gone: (errno.ESTALE, logging.DEBUG),  # the kernel then looks the name up and goes on
+    errors.Stale: (errno.ESTALE, logging.WARNING),
+    errors.Busy: (errno.EBUSY, logging.WARNING),
+    errors.Denied: (errno.EACCES, logging.WARNING),
+    errors.ReadOnly: (errno.EROFS, logging.DEBUG),
+    errors.CrossDevice: (errno.EXDEV, logging.INFO),
+    errors.NoAttribute: (errno.ENODATA, logging.DEBUG),
+    errors.NotSupported: (errno.EOPNOTSUPP, logging.DEBUG),
+    errors.BadHandle: (errno.EBADF, logging.WARNING),
+    errors.BackendFailed: (errno.EIO, logging.ERROR),
+    errors.Superseded: (errno.ECANCELED, logging.DEBUG),
+}
+
+_F = TypeVar("_F", bound="Callable[..., Awaitable[Any]]")
+
+
+def _answering(handler: _F) -> _F:
+    """Turn every exception into an errno: anything but FUSEError would end the mount."""
+
+    @functools.wraps(handler)
+    async def answer(*args: Any) -> Any:
+        try:
+            return await handler(*args)
+        except FUSEError:
+            raise
+        except Exception as error:
+            raise FUSEError(_errno(handler.__name__, error)) from None
+
+    return cast("_F", answer)
+
+
+def _errno(call: str, error: Exception) -> int:
+    """Log once, here at the boundary, and say which errno the program gets."""
+    if isinstance(error, errors.FileError):
+        code, level = ERRNOS[type(error)]
+        log.log(level, "%s: %s (%s)", call, error, errno.errorcode[code])
+        return code
+    if isinstance(error, OSError) and error.errno:
+        # Of the local disk: the program gets what it would get there.
+        level = logging.DEBUG if error.errno == errno.ENOENT else logging.WARNING
+        log.log(level, "%s: %s", call, error)
+        return error.errno
+    log.error("%s failed unexpectedly", call, exc_info=error)
+    return errno.EIO
+
+
+def versions() -> str:
+    """Of the library and the C library below it, for a person."""
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        _, found, number = line.rpartition("/libfuse3.so.")
+        if found:
+            return f"pyfuse3 {pyfuse3.__version__}, libfuse {number}"
+    return f"pyfuse3 {pyfuse3.__version__}"
+
+
+def mount(operations: Operations, mountpoint: Path, *, allow_other: bool) -> None:
+    """Make the kernel mount; it checks modes, so that the daemon need not. Raises RuntimeError."""
+    options = {"fsname=storefs", "subtype=storefs", "default_permissions"}
+    if allow_other:
+        options.add("allow_other")
+    pyfuse3.init(operations, str(mountpoint), options)
+
+
+async def serve(handlers: int) -> None:
+    """Answer requests, that many at once, until terminated or unmounted."""
+    await pyfuse3.main(max_tasks=handlers)
+
+
+def terminate() -> None:
+    """Make `serve` return; the mount stays and its calls wait."""
+    pyfuse3.terminate()
+
+
+def unmount() -> None:
+    """Take the kernel mount away, if it is still there."""
+    pyfuse3.close(unmount=True)
+
+
+def invalidate(ino: int) -> None:
+    """Make the kernel forget the inode's pages and attributes. May block. Raises OSError."""
+    pyfuse3.invalidate_inode(ino)
+
+
+def _fill(entry: EntryAttributes, attributes: Attributes) -> EntryAttributes:
+    """Everything but the owner, over whatever the entry held; returns it."""
+    # Unpacked: on the path of every name of a listing.
+    ino, mode, size, mtime_ns, ctime_ns, links, cacheable, disk = attributes
+    entry.st_ino = ino
+    entry.st_mode = mode
+    entry.st_size = size
+    entry.st_nlink = links
+    entry.st_mtime_ns = mtime_ns
+    entry.st_ctime_ns = ctime_ns
+    if disk is None:
+        entry.st_atime_ns = mtime_ns
+        entry.st_blocks = (size + 511) // 512
+    else:
+        entry.st_atime_ns = disk.st_atime_ns
+        entry.st_blocks = disk.st_blocks
+    entry.entry_timeout = entry.attr_timeout = CACHE_SECONDS if cacheable else 0.0
+    return entry
+
+
+class Operations(pyfuse3.Operations):
+    """One handler per request; each awaits one call of the VFS."""
+
+    enable_writeback_cache = False
+
+    def __init__(self, vfs: Vfs, uid: int, gid: int) -> None:
+        super().__init__()
+        self._vfs = vfs
+        self._owner = uid, gid
+
+    def _entry(self, attributes: Attributes) -> EntryAttributes:
+        return _fill(self._blank(), attributes)
+
+    def _blank(self) -> EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_uid, entry.st_gid = self._owner
+        return entry
+
+    def _new(self, inode: Inode) -> EntryAttributes:
+        return self._entry(self._vfs.remember(inode))
+
+    @_answering
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._vfs.lookup(parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        try:
+            for ino, lookups in inode_list:
+                self._vfs.inodes.forget(ino, lookups)
+        except Exception as error:  # nobody is answered: pyfuse3 takes no FUSEError here
+            _errno("forget", error)
+
+    @_answering
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(self._vfs.attributes(self._vfs.inodes.get(inode)))
+
+    @_answering
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        change = Change(
+            size=attr.st_size if fields.update_size else None,
+            mode=attr.st_mode if fields.update_mode else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return self._entry(await self._vfs.setattr(inode, change, fh, ctx.pid))
+
+    @_answering
+    async def mknod(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._new(self._vfs.names.mknod(parent_inode, name, mode, ctx.pid))
+
+    @_answering
+    async def mkdir(
+        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._new(await self._vfs.names.mkdir(parent_inode, name, ctx.pid))
+
+    @_answering
+    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._vfs.names.unlink(parent_inode, name, ctx.pid)
+
+    @_answering
+    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+        await self._vfs.names.rmdir(parent_inode, name, ctx.pid)
+
+    @_answering
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        await self._vfs.names.rename(
+            parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx.pid
+        )
+
+    @_answering
+    async def symlink(
+        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        raise self._vfs.names.refuse_link(parent_inode, name)
+
+    @_answering
+    async def link(
+        self,
+        inode: InodeT,
+        new_parent_inode: InodeT,
+        new_name: FileNameT,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        raise self._vfs.names.refuse_link(new_parent_inode, new_name)
+
+    @_answering
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        return self._opened(self._vfs.open(inode, flags))
+
+    def _opened(self, fh: int) -> FileInfo:
+        direct = self._vfs.direct(fh)
+        return pyfuse3.FileInfo(fh=fh, direct_io=direct, keep_cache=not direct)
+
+    @_answering
+    async def create(
+        self,
+        parent_inode: InodeT,
+        name: FileNameT,
+        mode: ModeT,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> tuple[FileInfo, EntryAttributes]:
+        fh, inode = self._vfs.create(parent_inode, name, mode, flags, ctx.pid)
+        return self._opened(fh), self._new(inode)
+
+    @_answering
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return self._vfs.read(fh, off, size)
+
+    @_answering
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        return self._vfs.write(fh, off, buf)
+
+    @_answering
+    async def flush(self, fh: FileHandleT) -> None:
+        await self._vfs.flush(fh)
+
+    @_answering
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._vfs.fsync(fh)
+
+    @_answering
+    async def release(self, fh: FileHandleT) -> None:
+        self._vfs.release(fh)
+
+    @_answering
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return self._vfs.opendir(inode)
+
+    @_answering
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        entry = self._blank()  # one for all: readdir_reply copies it
+        attributes, reply = self._vfs.attributes, pyfuse3.readdir_reply
+        for position, name, inode in self._vfs.listing(fh, start_id):
+            if not reply(token, name, _fill(entry, attributes(inode)), position + 1):
+                return
+            inode.lookups += 1
+
+    @_answering
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._vfs.handles.close_listing(fh)
+
+    @_answering
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._vfs.fsync_directory()
+
+    @_answering
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        disk = self._vfs.statfs()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize, data.f_frsize = disk.f_bsize, disk.f_frsize
+        data.f_blocks, data.f_bfree, data.f_bavail = disk.f_blocks, disk.f_bfree, disk.f_bavail
+        data.f_files, data.f_ffree, data.f_favail = disk.f_files, disk.f_ffree, disk.f_favail
+        data.f_namemax = disk.f_namemax
+        return data
+
+    @_answering
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        return self._vfs.xattr(inode, name.decode("utf-8", "surrogateescape"))
+
+    @_answering
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        return [name.encode() for name in self._vfs.xattrs(inode)]
+
+    @_answering
+    async def setxattr(
+        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
+    ) -> None:
+        raise self._vfs.refuse_xattr(inode, name.decode("utf-8", "surrogateescape"))
+
+    @_answering
+    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+        raise self._vfs.refuse_xattr(inode, name.decode("utf-8", "surrogateescape"))

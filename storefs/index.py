@@ -1,0 +1,107 @@
+"""The index: what the mirror holds, at which revision. SQLite, below the root.
+
+It can be lost: everything in it is found again by asking the backend. Used by one thread at
+a time (the start, then the mirror's writer).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE documents (
+    path     TEXT PRIMARY KEY,
+    revision TEXT NOT NULL,     -- the backend's; empty: it vanished there (config.yaml only)
+    size     INTEGER NOT NULL,  -- bytes, in stored form
+    mtime_ns INTEGER NOT NULL,  -- as shown, and as set on the mirror file
+    digest   BLOB NOT NULL,     -- SHA-256 of the stored bytes
+    previous BLOB NOT NULL      -- the digest before; explains a file that a crash left behind
+) WITHOUT ROWID
+"""
+
+
+class Row(NamedTuple):
+    """One document as the index knows it; the columns are explained in the schema."""
+
+    path: str
+    revision: str
+    size: int
+    mtime_ns: int
+    digest: bytes
+    previous: bytes
+
+
+class Index:
+    """The table of documents. A file that cannot be used is set aside and begun anew."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._db = self._connect()
+        except sqlite3.DatabaseError as error:
+            aside = file.with_name(file.name + ".unusable")
+            log.warning(
+                "%s: the index cannot be used (%s); set aside as %s and rebuilt from the backend",
+                file,
+                error,
+                aside.name,
+            )
+            self._set_aside(aside)
+            self._db = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            with closing(db.execute("PRAGMA user_version")) as cursor:
+                found: int = cursor.fetchone()[0]
+            if found == 0:
+                db.execute(_SCHEMA)
+                db.execute(f"PRAGMA user_version={_FORMAT}")
+            elif found != _FORMAT:
+                raise sqlite3.DatabaseError(f"format {found}, this version reads {_FORMAT}")
+            db.execute(f"SELECT {', '.join(Row._fields)} FROM documents LIMIT 0").close()
+            with closing(db.execute("PRAGMA quick_check(1)")) as cursor:
+                verdict: str = cursor.fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self, aside: Path) -> None:
+        self._file.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+
+    def load(self) -> list[Row]:
+        """Every row. Raises sqlite3.Error."""
+        with closing(self._db.execute("SELECT * FROM documents ORDER BY path")) as cursor:
+            return [Row(*row) for row in cursor]
+
+    def write(self, puts: Iterable[Row], deletes: Iterable[str]) -> None:
+        """Apply both in one transaction. Raises sqlite3.Error; then nothing is applied."""
+        self._db.execute("BEGIN")
+        try:
+            self._db.executemany("DELETE FROM documents WHERE path = ?", ((p,) for p in deletes))
+            self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", puts)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Leave one complete file behind."""
+        self._db.close()

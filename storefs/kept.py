@@ -1,0 +1,122 @@
+"""What would otherwise be lost: conflict copies, found files, and what reconcile removed.
+
+Each is a plain file in a directory of its own below `.storefs/`, named after the document's
+path, the time and the content, never ending in `.json`. Blocking: runs in the mirror's writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from enum import Enum
+
+from storefs import disk
+
+_PER_DOCUMENT = 20
+_CONFLICT_BYTES = 64 << 20
+_TRASH_BYTES = 256 << 20
+_TRASH_SECONDS = 30 * 86400
+_TRASH_CALLS = 64
+"""Looking through the trash for each file would make removing many of them quadratic."""
+_NAME_BYTES = 180
+
+
+class Place(Enum):
+    """Where a copy is kept, relative to the root."""
+
+    CONFLICTS = ".storefs/conflicts"
+    FOUND = ".storefs/found"
+    TRASH = ".storefs/trash"
+
+
+def stem_of(path: str) -> str:
+    """The part of a copy's name that tells its document: slashes as `%2F`, cut to fit."""
+    stem = path.replace("%", "%25").replace("/", "%2F")
+    if len(stem.encode()) > _NAME_BYTES:
+        head = stem.encode()[: _NAME_BYTES - 17].decode(errors="ignore")
+        stem = f"{head}+{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    return stem
+
+
+def _stem_in(name: str) -> str:
+    """The part of a copy's name before time and content; it may hold a tilde itself."""
+    return name.rsplit("~", 2)[0]
+
+
+class Kept:
+    """The three places below one root."""
+
+    def __init__(self, dir_fd: int) -> None:
+        self._dir_fd = dir_fd
+        self._calls = 0
+
+    def keep(self, place: Place, path: str, data: bytes) -> str:
+        """Keep a copy of what `path` held; identical conflicts once.
+
+        Returns its path below the root. Durable, except in the trash: what lies there is a
+        convenience. Raises OSError.
+        """
+        stem, digest = stem_of(path), hashlib.sha256(data).hexdigest()[:12]
+        if place is Place.CONFLICTS:
+            for name in self._names(place):
+                if _stem_in(name) == stem and name.endswith(f"~{digest}"):
+                    return f"{place.value}/{name}"
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = f"{place.value}/{stem}~{moment}~{digest}"
+        disk.replace(self._dir_fd, target, data, durable=place is not Place.TRASH)
+        self._prune(place, stem)
+        return target
+
+    def take_in(self, path: str) -> str:
+        """Move a file of the mirror that nobody accounts for to `found/`. Raises OSError."""
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = f"{Place.FOUND.value}/{stem_of(path)}~{moment}~{os.urandom(6).hex()}"
+        disk.move(self._dir_fd, path, target)
+        return target
+
+    def count(self, place: Place) -> int:
+        """How many copies lie there."""
+        return len(self._names(place))
+
+    def _names(self, place: Place) -> list[str]:
+        with suppress(FileNotFoundError):
+            fd = os.open(place.value, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._dir_fd)
+            try:
+                return sorted(os.listdir(fd))
+            finally:
+                os.close(fd)
+        return []
+
+    def _prune(self, place: Place, stem: str) -> None:
+        """Remove the oldest copies beyond the limits; found files are never removed."""
+        if place is Place.CONFLICTS:
+            own = [name for name in self._by_age(place) if _stem_in(name) == stem]
+            for name in own[:-_PER_DOCUMENT]:
+                disk.remove(self._dir_fd, f"{place.value}/{name}")
+            self._shrink(place, _CONFLICT_BYTES)
+        elif place is Place.TRASH:
+            self._calls += 1
+            if self._calls % _TRASH_CALLS != 1:
+                return
+            for name in self._by_age(place):
+                if time.time() - self._info(place, name).st_mtime > _TRASH_SECONDS:
+                    disk.remove(self._dir_fd, f"{place.value}/{name}")
+            self._shrink(place, _TRASH_BYTES)
+
+    def _shrink(self, place: Place, limit: int) -> None:
+        names = self._by_age(place)
+        sizes = [self._info(place, name).st_size for name in names]
+        total = sum(sizes)
+        for name, size in zip(names, sizes, strict=True):
+            if total <= limit:
+                return
+            disk.remove(self._dir_fd, f"{place.value}/{name}")
+            total -= size
+
+    def _by_age(self, place: Place) -> list[str]:
+        return sorted(self._names(place), key=lambda name: self._info(place, name).st_mtime_ns)
+
+    def _info(self, place: Place, name: str) -> os.stat_result:
+        return os.stat(f"{place.value}/{name}", dir_fd=self._dir_fd, follow_symlinks=False)

@@ -1,0 +1,216 @@
+"""The local truth: stored bytes as plain files, the index beside them, an LRU in memory.
+
+Memory changes first, in the trio thread; one writer thread brings the disk after it, in
+order. A mirror file is a copy of what the backend has, so it is never fsynced: the digest in
+the index exposes a torn one, and it is fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from storefs import disk
+from storefs.backends.contract import Revision
+from storefs.index import Index, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storefs.backends.contract import Entry
+
+log = logging.getLogger(__name__)
+
+VANISHED = Revision("")
+"""The revision of a document that vanished from the backend but stays here (config.yaml)."""
+
+_BATCH = 2000
+
+
+@dataclass(slots=True)
+class Record:
+    """A document as the mirror holds it; `size` and `digest` are of the stored bytes."""
+
+    revision: Revision
+    size: int
+    mtime_ns: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Save:
+    data: bytes
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    job: Callable[[], object]
+    done: Future[object]
+
+
+class Torn(Exception):
+    """The mirror file is not what the index says; it must be fetched again."""
+
+
+def digest_of(data: bytes) -> bytes:
+    """The digest by which the mirror knows bytes: SHA-256."""
+    return hashlib.sha256(data).digest()
+
+
+class Mirror:
+    """Documents by path. All methods but the writer's own are called from the trio thread."""
+
+    def __init__(self, dir_fd: int, index: Index, cache_size: int) -> None:
+        self.records: dict[str, Record] = {}
+        self.torn: set[str] = set()
+        self.hits = 0
+        self.misses = 0
+        self.error = ""
+        """What the disk refused last; empty while it takes everything."""
+        self._dir_fd = dir_fd
+        self._index = index
+        self._memory: LRUCache[str, bytes] = LRUCache(cache_size, getsizeof=len)
+        self._unsaved: dict[str, bytes] = {}
+        self._unsaved_lock = threading.Lock()  # guards _unsaved, which both threads change
+        self._queue: SimpleQueue[tuple[str, _Save | None] | _Call | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write_forever, name="mirror-writer")
+        self._writer.start()
+
+    def adopt(self, row: Row) -> None:
+        """Take a row of the index over at start, when the file on disk agrees with it."""
+        self.records[row.path] = Record(Revision(row.revision), row.size, row.mtime_ns, row.digest)
+
+    def content(self, path: str) -> bytes:
+        """The stored bytes. Raises KeyError for an unknown path, Torn, OSError."""
+        record = self.records[path]
+        data = self._memory.get(path)
+        if data is None:
+            data = self._unsaved.get(path)
+        if data is not None:
+            self.hits += 1
+            return data
+        self.misses += 1
+        try:
+            data = disk.read(self._dir_fd, path)
+        except FileNotFoundError:
+            data = None
+        if data is None or digest_of(data) != record.digest:
+            self.torn.add(path)
+            raise Torn(path)
+        self._remember(path, data)
+        return data
+
+    def _remember(self, path: str, data: bytes) -> None:
+        try:
+            self._memory[path] = data
+        except ValueError:  # larger than the whole cache
+            self._memory.pop(path, None)
+
+    def install(self, path: str, data: bytes, entry: Entry, mtime_ns: int) -> None:
+        """Make `data` the stored bytes of `path`, at the revision of `entry`."""
+        old = self.records.get(path)
+        digest = digest_of(data)
+        self.records[path] = Record(entry.revision, len(data), mtime_ns, digest)
+        self.torn.discard(path)
+        self._remember(path, data)
+        with self._unsaved_lock:
+            self._unsaved[path] = data
+        previous = old.digest if old else b""
+        row = Row(path, entry.revision, len(data), mtime_ns, digest, previous)
+        self._queue.put((path, _Save(data, row)))
+
+    def touch(self, path: str, mtime_ns: int, revision: Revision | None = None) -> None:
+        """Change the shown mtime, and the revision if given, of bytes that stay as they are."""
+        record = self.records[path]
+        record.mtime_ns = mtime_ns
+        if revision is not None:
+            record.revision = revision
+        row = Row(path, record.revision, record.size, mtime_ns, record.digest, record.digest)
+        self.submit(lambda: self._index.write([row], []))
+
+    def drop(self, path: str) -> None:
+        """Forget a document, its file included."""
+        del self.records[path]
+        self.torn.discard(path)
+        self._memory.pop(path, None)
+        with self._unsaved_lock:
+            self._unsaved.pop(path, None)
+        self._queue.put((path, None))
+
+    def submit(self, job: Callable[[], object]) -> Future[object]:
+        """Run `job` in the writer thread, after everything that was asked before it."""
+        done: Future[object] = Future()
+        self._queue.put(_Call(job, done))
+        return done
+
+    def close(self) -> None:
+        """Bring everything to disk and end the writer."""
+        self._queue.put(None)
+        self._writer.join()
+        self._index.close()
+
+    def _write_forever(self) -> None:
+        group: dict[str, _Save | None] = {}
+        while True:
+            item = self._queue.get() if not group else self._next()
+            if isinstance(item, tuple):
+                if item[0] in group:  # a row explains the one version before it, not two
+                    self._save(group)
+                    group = {}
+                group[item[0]] = item[1]
+                if len(group) < _BATCH:
+                    continue
+            self._save(group)
+            group = {}
+            if isinstance(item, _Call):
+                self._run(item)
+            elif item is None and self._queue.empty():
+                return
+
+    def _next(self) -> tuple[str, _Save | None] | _Call | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return _Call(_nothing, Future())
+
+    def _run(self, call: _Call) -> None:
+        try:
+            call.done.set_result(call.job())
+        except BaseException as error:
+            call.done.set_exception(error)
+
+    def _save(self, group: dict[str, _Save | None]) -> None:
+        if not group:
+            return
+        saves = {path: save for path, save in group.items() if save is not None}
+        try:
+            # Whatever a crash leaves must be explained by a row: a file goes before its row, and
+            # comes after it, when the row still explains the previous bytes.
+            for path in group.keys() - saves.keys():
+                disk.remove(self._dir_fd, path)
+            self._index.write([save.row for save in saves.values()], group.keys() - saves.keys())
+            for path, save in saves.items():
+                disk.replace(self._dir_fd, path, save.data, mtime_ns=save.row.mtime_ns)
+        except (OSError, sqlite3.Error) as error:
+            if str(error) != self.error:
+                log.error("mirror: %s; documents stay in the backend, free some space", error)
+            self.error = str(error)
+            return  # what no disk took stays in memory, and is read from there
+        self.error = ""
+        with self._unsaved_lock:
+            for path, save in saves.items():
+                if self._unsaved.get(path) is save.data:
+                    del self._unsaved[path]
+
+
+def _nothing() -> None:
+    """Ends a group: the queue is empty, so what is there is written now."""

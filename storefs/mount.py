@@ -1,0 +1,313 @@
+"""The composition root: builds the stack, owns the tasks, and the order of start and stop."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from storefs import fuse, logs
+from storefs.admission import Admission
+from storefs.backends import connect
+from storefs.commit import Committer
+from storefs.control import Control
+from storefs.documents import ConfigView, Documents
+from storefs.errors import Exit, FileError, Quit, StoreError
+from storefs.firstconfig import first_config
+from storefs.firstsync import FirstSync
+from storefs.generations import Generations
+from storefs.handles import Handles
+from storefs.index import Index
+from storefs.inodes import Inodes
+from storefs.kept import Kept
+from storefs.localfiles import LocalFiles
+from storefs.locks import PathLocks
+from storefs.marks import Marks
+from storefs.mirror import Mirror
+from storefs.names import Names
+from storefs.raising import Raiser
+from storefs.reconcile import Reconcile
+from storefs.removals import Removals
+from storefs.rename import Renames
+from storefs.report import Report
+from storefs.root import open_root
+from storefs.store import Store
+from storefs.vfs import Vfs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from storefs.backends.contract import Backend
+    from storefs.inodes import Inode
+    from storefs.root import Root
+    from storefs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.5
+"""Seconds between looks at what expires: scratch, deletes held back."""
+
+_GIVE_UP = 2.0
+"""Seconds for handlers to end once they are cancelled; only the local disk can hold them."""
+
+_HANDLERS = 1000
+"""Requests served at once; most of them only wait for the backend."""
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> Exit:
+    """Mount, serve until unmounted or told to stop, and leave everything on disk.
+
+    Calls `ready` once, after the kernel mount was made over a complete tree. Raises Quit when
+    it cannot start.
+    """
+    try:
+        backend = connect(settings)
+    except StoreError as error:
+        raise Quit(Exit.UNREACHABLE, f"{settings.backend}: {error}") from None
+    return serve_backend(settings, backend, ready)
+
+
+def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], None]) -> Exit:
+    """`serve` over a backend that is open already; closes it."""
+    faulthandler.register(signal.SIGUSR1)
+    with ExitStack() as undo:
+        undo.callback(backend.close)
+        root = open_root(settings, backend.identity)
+        undo.callback(root.close)
+        logs.open_log(root.path)
+        index = Index(root.path / ".storefs" / "index.sqlite")
+        mirror = Mirror(root.dir_fd, index, settings.cache_size)
+        undo.callback(mirror.close)
+        mount = Mount(settings, backend, root, index, mirror)
+        try:
+            trio.run(mount.run, ready)
+        except ExceptionGroup as group:
+            raise _only_quit(group) from None
+    return Exit.DONE
+
+
+def _only_quit(group: ExceptionGroup) -> Exception:
+    """The one Quit of a nursery; anything else comes as it is.
+
+    Not by `except*`: what is raised in there becomes a group again.
+    """
+    leaf: Exception = group
+    while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, Quit) else group
+
+
+class Mount:
+    """One mount: the parts, and the tasks that run them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        backend: Backend,
+        root: Root,
+        index: Index,
+        mirror: Mirror,
+        raiser: Raiser | None = None,
+    ) -> None:
+        """`raiser` stands in for the one that makes calls on a kernel mount."""
+        self._settings, self._root, self._index = settings, root, index
+        self._ended = trio.Event()
+        self._told = trio.Event()
+        self._starting = trio.CancelScope()
+        self._serving = trio.CancelScope()
+        self.store = Store(backend, settings.deadline)
+        self.raiser = raiser or Raiser(settings.mountpoint, settings.subdir, fuse.invalidate)
+        self._build(mirror)
+        self.store.on_late = self.documents.marks.mark
+
+    def _build(self, mirror: Mirror) -> None:
+        settings, dir_fd = self._settings, self._root.dir_fd
+        inodes, handles, local = Inodes(settings.subdir), Handles(), LocalFiles(dir_fd)
+        shown = settings.auth_dir or str(settings.mountpoint / "auths")
+        view = ConfigView(None if settings.auth_dir == "keep" else shown)
+        self.documents = Documents(
+            mirror, inodes, handles, Generations(), Marks(), PathLocks(), view,
+            settings.max_file_size,
+        )  # fmt: skip
+        self.committer = Committer(self.store, self.documents, Kept(dir_fd))
+        self.renames = Renames(self.committer, local)
+        removals = Removals(self.store, self.documents, self.raiser)
+        self.reconcile = Reconcile(
+            self.store, self.documents, self.committer,
+            Admission(settings.subdir, settings.max_file_size),
+            self.raiser, removals, local, settings.snapshot_interval,
+        )  # fmt: skip
+        report = Report(
+            settings, self._root.path, self.store, self.committer, self.renames,
+            self.reconcile, inodes, handles,
+        )  # fmt: skip
+        control = Control(inodes, dir_fd, report.status, self.reconcile.sync)
+        names = Names(
+            inodes, self.documents, self.committer, self.renames, local, control, self.raiser,
+            settings.read_only, min(settings.dir_wait, settings.deadline),
+        )  # fmt: skip
+        self.vfs = Vfs(
+            inodes, handles, self.documents, self.committer, local, control, names,
+            self._commit_later, settings.deadline,
+        )  # fmt: skip
+
+    def _commit_later(self, inode: Inode, seconds: float) -> None:
+        self._nursery.start_soon(self._attempt, self.vfs.commit_later, inode, seconds)
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Everything from the first synchronisation to the last write."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._obey)
+            await nursery.start(self.store.run)
+            await self.synchronise()
+            self._mount()
+            try:
+                nursery.start_soon(self._serve_kernel)
+                await trio.to_thread.run_sync(self.raiser.start)
+                outside = trio.CancelScope()
+                nursery.start_soon(self._follow_outside, outside)
+                nursery.start_soon(self._persist, self._expire)
+                ready(self._announcement())
+                await self._told.wait()
+                outside.cancel()
+                await self._stop()
+            finally:
+                fuse.unmount()
+            nursery.cancel_scope.cancel()
+
+    async def synchronise(self) -> None:
+        """The first synchronisation; `store.run` must be running. Raises Quit."""
+        settings = self._settings
+        makes_config = settings.subdir != "auths" and not settings.read_only
+        first = FirstSync(
+            self.store, self.documents, self.committer, self.reconcile.admission,
+            self.reconcile.removals.vanishing, self._root.dir_fd,
+            self._root.fresh and not settings.read_only,
+            partial(first_config, settings.directory) if makes_config else None,
+        )  # fmt: skip
+        try:
+            with self._starting:
+                await first.run(self._index.load(), trio.current_time)
+        except StoreError as error:
+            self._root.abandon()
+            identity = self.store.backend.identity
+            raise Quit(Exit.UNREACHABLE, f"{identity} cannot be read: {error}") from None
+        if self._starting.cancelled_caught:
+            self._root.abandon()
+            raise Quit(Exit.FAILED, "told to end before the mount was made")
+
+    def _mount(self) -> None:
+        settings = self._settings
+        uid, gid = settings.owner or (os.getuid(), os.getgid())
+        operations = fuse.Operations(self.vfs, uid, gid)
+        try:
+            fuse.mount(operations, settings.mountpoint, allow_other=settings.allow_other)
+        except RuntimeError as error:
+            raise Quit(
+                Exit.MOUNT_POINT, f"{settings.mountpoint}: the kernel mount failed: {error}"
+            ) from None
+
+    def _announcement(self) -> str:
+        settings = self._settings
+        return (
+            f"{self.store.backend.identity} is mounted at {settings.mountpoint}\n"
+            f"mirror and log of this machine: {self._root.path}"
+        )
+
+    async def _serve_kernel(self) -> None:
+        try:
+            with self._serving:
+                await fuse.serve(_HANDLERS)
+        finally:
+            self._ended.set()
+            self._told.set()
+
+    async def _follow_outside(self, scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._persist, self.reconcile.run)
+                nursery.start_soon(self._persist, self.reconcile.show)
+                if self.store.watched:
+                    nursery.start_soon(self._persist, self.reconcile.watch)
+
+    async def _persist(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task for ever: a fault in it is logged, and must not end the mount."""
+        while True:
+            try:
+                await task()
+            except Exception:
+                log.exception("an unexpected fault; it is tried again")
+                self.documents.marks.mark_everything()
+                await trio.sleep(_TICK)
+
+    async def _attempt(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task once: what it did not expect is logged, and must not end the mount."""
+        try:
+            await task(*args)
+        except Exception:
+            log.exception("an unexpected fault in the background")
+
+    async def _expire(self) -> None:
+        """Scratch that nobody made valid, and deletes whose name did not return."""
+        while True:
+            await trio.sleep(_TICK)
+            await self.vfs.expire_scratch()
+            for path in self.renames.due():
+                seconds = self._settings.deadline
+                self._nursery.start_soon(self._attempt, self.renames.let_go, path, seconds)
+
+    async def _obey(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Signals, from before the first synchronisation to the last write.
+
+        One that nobody awaits kills: before the mount serves, and while it stops.
+        """
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self.documents.marks.mark_everything()
+                else:
+                    log.info("%s: ending the mount", signal.Signals(number).name)
+                    self._told.set()
+                    self._starting.cancel()
+
+    async def _stop(self) -> None:
+        """Nothing new is raised; what programs wrote goes out; then the kernel mount ends."""
+        deadline = self._settings.deadline
+        await trio.to_thread.run_sync(self.raiser.stop, deadline + 1, abandon_on_cancel=True)
+        with trio.move_on_after(self._settings.stop_timeout) as sending:
+            await self.send_changes()
+        if sending.cancelled_caught:
+            await self._keep_changes()
+        fuse.terminate()
+        with trio.move_on_after(deadline + 1):
+            await self._ended.wait()
+        # Whoever still waits is given up before the session is destroyed: an answer after that
+        # would go to freed memory.
+        self._serving.cancel()
+        with trio.move_on_after(_GIVE_UP):
+            await self._ended.wait()
+
+    async def send_changes(self) -> None:
+        """What programs wrote goes out, or becomes a conflict copy."""
+        for inode in self.documents.inodes.edited():
+            deadline = trio.current_time() + self._settings.deadline
+            try:
+                await self.committer.flush(inode, deadline)
+            except (FileError, OSError) as error:
+                log.warning("%s", error)
+            await self.vfs.give_up(inode)
+        for path in list(self.documents.held_back):
+            await self.renames.let_go(path, self._settings.deadline)
+
+    async def _keep_changes(self) -> None:
+        """What could not be sent in time becomes a conflict copy."""
+        for inode in self.documents.inodes.edited():
+            await self.vfs.give_up(inode)

@@ -1,0 +1,312 @@
+"""Bringing the mirror to what the backend holds, and raising the events of it.
+
+Hints and snapshots only mark paths. For each path: ask, check that nothing changed here
+meanwhile, install in one step, and let the raiser tell the kernel. The path lock is never taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from storefs.errors import BackendFailed, StoreError
+from storefs.inodes import Kind
+from storefs.kept import Place
+from storefs.mirror import VANISHED, Torn
+from storefs.paths import ancestors
+from storefs.raising import Event, Raise
+from storefs.store import CHUNK
+
+if TYPE_CHECKING:
+    from storefs.admission import Admission
+    from storefs.backends.contract import Blob
+    from storefs.commit import Committer
+    from storefs.documents import Documents
+    from storefs.inodes import Inode
+    from storefs.localfiles import LocalFiles
+    from storefs.raising import Raiser
+    from storefs.removals import Removals
+    from storefs.store import Store
+
+log = logging.getLogger(__name__)
+
+_RETRY = 1.0
+"""Seconds before the backend is asked again after it failed, and between looks at paths whose
+local change was under way."""
+
+_SYNC_DEADLINES = 4
+"""Deadlines that `sync` waits: a snapshot is longer than a call."""
+
+_GENERATIONS = 20_000
+
+
+@dataclass(slots=True)
+class _Sync:
+    """Somebody who wants to be told when everything is looked at, and why if it was not."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    refusal: str = ""
+
+
+@dataclass(slots=True)
+class Reconcile:
+    """The outside world's driver of one tree. `run`, `show` and `watch` are tasks of the mount."""
+
+    store: Store
+    documents: Documents
+    committer: Committer
+    admission: Admission
+    raiser: Raiser
+    removals: Removals
+    local: LocalFiles
+    interval: float
+    """Seconds between full snapshots."""
+    last_in: float | None = None
+    """When a change from elsewhere last arrived (unix seconds)."""
+    _woken: trio.Event = field(default_factory=trio.Event)
+    _to_show: trio.Event = field(default_factory=trio.Event)
+    _asked: list[_Sync] = field(default_factory=list)
+    _next_full: float = 0.0
+    _not_before: float = 0.0
+
+    async def run(self) -> None:
+        """Reconcile whenever something is marked, until cancelled."""
+        self.documents.marks.wake = self._wake
+        self._next_full = trio.current_time() + self.interval
+        while True:
+            with trio.move_on_at(self._deadline()):
+                await self._woken.wait()
+            self._woken = trio.Event()
+            await self.once()
+
+    async def show(self) -> None:
+        """Show what the mirror holds where it must be shown: also while the backend hangs."""
+        marks = self.documents.marks
+        while True:
+            with trio.move_on_after(_RETRY if marks.shows else math.inf):
+                await self._to_show.wait()
+            self._to_show = trio.Event()
+            self.show_once()
+
+    def show_once(self) -> None:
+        """One pass over what must be shown; what is being changed stays marked."""
+        for path in sorted(self.documents.marks.shows):
+            self._show(path)
+
+    def _wake(self) -> None:
+        self._woken.set()
+        if self.documents.marks.shows:
+            self._to_show.set()
+
+    def _deadline(self) -> float:
+        marks, now = self.documents.marks, trio.current_time()
+        times = [self._next_full]
+        if (look := self.removals.vanishing.next_look()) is not None:
+            times.append(now + look - time.monotonic())
+        if marks.deferred:
+            times.append(now + _RETRY)
+        if marks.dirty or marks.everything:
+            times.append(self._not_before)
+        return max(min(times), self._not_before)
+
+    async def once(self) -> None:
+        """One pass over what is marked or due; a failing backend is asked again later."""
+        marks = self.documents.marks
+        for path in [path for path in marks.deferred if not self.documents.busy(path)]:
+            marks.over(path)
+        if trio.current_time() < self._not_before:
+            return
+        asked, self._asked = self._asked, []
+        try:
+            if marks.everything or trio.current_time() >= self._next_full:
+                await self._full()
+                await self.removals.settle()
+            while marks.dirty:
+                chosen = sorted(marks.dirty)[:CHUNK]
+                marks.dirty.difference_update(chosen)
+                await self._look(chosen)
+            await self.removals.settle()
+        except StoreError as error:
+            log.debug("reconcile: %s", error)
+            marks.everything = True
+            self._not_before = trio.current_time() + _RETRY
+            for sync in asked:
+                sync.refusal = str(error)
+        for sync in asked:
+            sync.done.set()
+        if len(self.documents.generations) > _GENERATIONS:
+            self.documents.generations.forget(self.documents.generations.now - _GENERATIONS)
+
+    async def watch(self) -> None:
+        """Turn the backend's hints into marks, until cancelled."""
+        marks = self.documents.marks
+        while True:
+            try:
+                paths = await self.store.wait(self.interval)
+            except StoreError as error:
+                log.warning("%s: no hints: %s", self.store.backend.identity, error)
+                marks.mark_everything()
+                await trio.sleep(_RETRY)
+                continue
+            if paths is None:
+                marks.mark_everything()
+            else:
+                marks.mark(path for path in paths if self.admission.concerns(path))
+
+    async def sync(self, accept_deletions: bool) -> None:
+        """Take a full snapshot now and install what it shows. Raises BackendFailed."""
+        marks, asked = self.documents.marks, _Sync()
+        self._asked.append(asked)
+        marks.accept_deletions |= accept_deletions
+        self._not_before = 0.0
+        marks.mark_everything()
+        with trio.move_on_after(self.store.deadline * _SYNC_DEADLINES):
+            await asked.done.wait()
+            if not asked.refusal:
+                return
+        marks.accept_deletions = False  # said of another state of the backend
+        why = asked.refusal or self.store.error or "no answer"
+        raise BackendFailed(f"{self.store.backend.identity}: {why}")
+
+    async def _full(self) -> None:
+        """Take a snapshot, look at what differs from it, note what is absent."""
+        documents, removals = self.documents, self.removals
+        documents.marks.everything = False
+        mark = documents.generations.now
+        shown = self.admission.select(await self.store.snapshot())
+        records = documents.mirror.records
+        changed = [
+            path
+            for path, entry in shown.items()
+            if path not in records
+            or records[path].revision != entry.revision
+            or path in documents.mirror.torn
+        ]
+        gone = [path for path in records if path not in shown and removals.is_news(path, mark)]
+        for path in shown:
+            removals.returned(path)
+            self._announce(path)
+        for start in range(0, len(changed), CHUNK):
+            await self._look(changed[start : start + CHUNK])
+        self._next_full = trio.current_time() + self.interval
+        removals.vanishing.note(gone, time.monotonic())
+        removals.after_snapshot(empty=not shown)
+
+    async def _look(self, paths: list[str]) -> None:
+        """Ask for the contents of paths and install what is new. Raises StoreError."""
+        documents = self.documents
+        ready = [path for path in paths if not documents.busy(path)]
+        documents.marks.deferred.update(set(paths) - set(ready))
+        if not ready:
+            return
+        mark = documents.generations.now
+        try:
+            answers = await self.store.read(ready)
+        except StoreError:
+            documents.marks.dirty.update(ready)
+            raise
+        for path, blob in answers:
+            if documents.busy(path):
+                documents.marks.deferred.add(path)
+            elif documents.generations.moved(path, mark):
+                documents.marks.dirty.add(path)
+            else:
+                self._apply(path, blob)
+
+    def _apply(self, path: str, blob: Blob | None) -> None:
+        record = self.documents.mirror.records.get(path)
+        if blob is None:
+            if record is not None and record.revision != VANISHED:
+                self.removals.vanishing.note([path], time.monotonic())
+            return
+        self.removals.returned(path)
+        unchanged = record is not None and record.revision == blob.entry.revision
+        if unchanged and path not in self.documents.mirror.torn:
+            self._announce(path)
+            return
+        if self.admission.admits(path, len(blob.data)) and self._has_place(path):
+            self._install(path, blob)
+
+    def _announce(self, path: str) -> None:
+        """Raise once more what stayed hidden: its raise failed, or came too late."""
+        if self.documents.arriving(path) and not self.raiser.wants(Event.CREATED, path):
+            generation = self.documents.generations.of(path)
+            self.raiser.request(Raise(Event.CREATED, path, generation))
+
+    def _has_place(self, path: str) -> bool:
+        """Whether the tree has room for the name: a file wins over deeper names."""
+        inodes = self.documents.inodes
+        here = inodes.find(path)
+        if here is not None and here.kind is Kind.DIRECTORY:
+            self.admission.skip(path, "a directory of this machine has that name")
+            return False
+        for directory in ancestors(path):
+            above = inodes.find(directory)
+            arriving = directory in self.documents.mirror.records
+            if arriving or (above is not None and above.kind is not Kind.DIRECTORY):
+                self.admission.skip(path, f"{directory} is a file")
+                return False
+        self.admission.skipped.pop(path, None)
+        return True
+
+    def _install(self, path: str, blob: Blob) -> None:
+        """Bytes, size and a new mtime in one step; then the event. No await in here."""
+        documents = self.documents
+        inode = documents.inodes.find(path)
+        self._set_aside(path, inode)
+        documents.mirror.install(path, blob.data, blob.entry, time.time_ns())
+        generation = documents.generations.advance(path)
+        self.last_in = time.time()
+        if inode is None:
+            self.raiser.request(Raise(Event.CREATED, path, generation))
+        else:
+            inode.installed = generation
+            self.raiser.request(Raise(Event.MODIFIED, path, generation, inode.ino))
+
+    def _set_aside(self, path: str, inode: Inode | None) -> None:
+        """Keep what an install replaces: the last version, scratch, a local file of that name."""
+        mirror, kept = self.documents.mirror, self.committer.kept
+        if inode is not None and inode.kind is Kind.LOCAL:
+            log.warning("%s exists in the backend: the local file moved to found/", path)
+            mirror.submit(lambda: kept.take_in(path))
+            self.local.close(inode)
+            inode.kind = Kind.DOCUMENT
+        edit = inode.edit if inode is not None else None
+        if inode is not None and edit is not None:
+            if edit.changed and edit.data:
+                scratch = bytes(edit.data)
+                mirror.submit(lambda: kept.keep(Place.CONFLICTS, path, scratch))
+            inode.edit = None
+            self.documents.scratch.pop(inode, None)
+        if path in mirror.records:
+            with suppress(Torn, OSError):
+                old = mirror.content(path)
+                mirror.submit(lambda: kept.keep(Place.TRASH, path, old))
+
+    def _show(self, path: str) -> None:
+        """Replace bytes that were written, but are not what the mirror holds."""
+        documents = self.documents
+        if documents.busy(path):
+            return
+        documents.marks.shows.discard(path)
+        inode = documents.inodes.find(path)
+        if inode is None:
+            if documents.arriving(path):
+                generation = documents.generations.advance(path)
+                self.raiser.request(Raise(Event.CREATED, path, generation))
+            return
+        if inode.kind is not Kind.DOCUMENT or (inode.edit is not None and inode.edit.changed):
+            return
+        if path not in documents.mirror.records:
+            self.removals.remove(path, time.monotonic())
+            return
+        inode.edit = None
+        documents.mirror.touch(path, time.time_ns())
+        inode.installed = documents.generations.advance(path)
+        self.raiser.request(Raise(Event.MODIFIED, path, inode.installed, inode.ino))

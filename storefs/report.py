@@ -1,0 +1,110 @@
+"""What `.storefs/status` and the metrics say: one mapping, made when it is read."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from storefs import __version__
+from storefs.kept import Place
+from storefs.logs import LOG
+from storefs.mirror import VANISHED
+from storefs.paths import CONFIG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from storefs.commit import Committer
+    from storefs.handles import Handles
+    from storefs.inodes import Inodes
+    from storefs.reconcile import Reconcile
+    from storefs.rename import Renames
+    from storefs.settings import Settings
+    from storefs.store import Store
+
+
+@dataclass(slots=True)
+class Report:
+    """Reads the parts of one mount; changes nothing."""
+
+    settings: Settings
+    root: Path
+    store: Store
+    committer: Committer
+    renames: Renames
+    reconcile: Reconcile
+    inodes: Inodes
+    handles: Handles
+    since: float = field(default_factory=time.time)
+
+    def status(self) -> dict[str, object]:
+        """Times are unix seconds or null, sizes bytes. Holds no secret and no content."""
+        return {**self._place(), **self._state(), **self._troubles(), **self._numbers()}
+
+    def _place(self) -> dict[str, object]:
+        settings = self.settings
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "backend": settings.backend,
+            "identity": self.store.backend.identity,
+            "mountpoint": str(settings.mountpoint),
+            "subdir": settings.subdir,
+            "root": str(self.root),
+            "log": str(self.root / LOG),
+            "read_only": settings.read_only,
+            "compare_and_swap": "compare-and-swap",
+        }
+
+    def _state(self) -> dict[str, object]:
+        return {
+            "since": self.since,
+            "online": not self.store.error,
+            "error": self.store.error,
+            "documents": len(self.committer.documents.mirror.records),
+            "last_in": self.reconcile.last_in,
+            "last_out": self.committer.last_out,
+        }
+
+    def _troubles(self) -> dict[str, object]:
+        kept = self.committer.kept
+        vanishing = self.reconcile.removals.vanishing
+        held = len(vanishing.absent) if vanishing.held_since is not None else 0
+        return {
+            "pending": 0,
+            "refused": 0,
+            "conflicts": kept.count(Place.CONFLICTS),
+            "found": kept.count(Place.FOUND),
+            "held_deletions": held,
+            "skipped": sorted(self.reconcile.admission.skipped),
+            "too_large": sorted(self.reconcile.admission.too_large),
+            "warnings": self._warnings(),
+        }
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        documents = self.committer.documents
+        if self.renames.config_replaced:
+            warnings.append("config replaced: programs that watch the old file are deaf")
+        record = documents.mirror.records.get(CONFIG)
+        if record is not None and record.revision == VANISHED:
+            warnings.append(f"{CONFIG} vanished from the backend; the next save restores it")
+        if documents.config_view.refused:
+            warnings.append(f"auth-dir is shown as stored: {documents.config_view.refused}")
+        if documents.mirror.error:
+            warnings.append(f"the mirror's disk: {documents.mirror.error}")
+        return warnings
+
+    def _numbers(self) -> dict[str, object]:
+        mirror = self.committer.documents.mirror
+        return {
+            "commits": self.store.commits,
+            "raised": self.reconcile.raiser.raised,
+            "raises_waiting": self.reconcile.raiser.waiting,
+            "cache_hits": mirror.hits,
+            "cache_misses": mirror.misses,
+            "inodes": len(self.inodes),
+            "open_files": len(self.handles),
+        }

@@ -1,0 +1,216 @@
+"""Trio above, threads below: deadlines, the limit of concurrent calls, group commit.
+
+Every backend call of the daemon goes through here. A call that outlives its caller's deadline
+runs on in its thread; what became of it is looked at when it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from storefs.backends.contract import Watcher
+from storefs.errors import StoreError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from storefs.backends.contract import Backend, Batch, Blob, Entry, Outcome
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SNAPSHOT_SECONDS = 60.0
+"""How long a complete listing may take; a driver's own time-outs are far shorter."""
+
+CHUNK = 256
+"""Documents read by one call, so that a large fill neither hoards memory nor holds a thread."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    batch: Batch
+    deadline: float
+    paths: frozenset[str]
+    done: trio.Event = field(default_factory=trio.Event)
+    outcome: Outcome | None = None
+    handed: bool = False
+    abandoned: bool = False
+
+
+class Store:
+    """One backend, asked from trio. `run` must be running while anything is committed."""
+
+    def __init__(self, backend: Backend, deadline: float) -> None:
+        self.backend = backend
+        self.deadline = deadline
+        self.error = ""
+        """Why the backend did not answer last, empty while it does."""
+        self.commits = 0
+        self.on_late: Callable[[Collection[str]], None] = lambda paths: None
+        """Told the paths of a commit that ended after its caller had given up."""
+        self._limiter = trio.CapacityLimiter(backend.concurrency)
+        self._threads = trio.CapacityLimiter(math.inf)  # of commits, which _limiter bounds
+        self._watch_limiter = trio.CapacityLimiter(1)
+        self._waiting: list[_Waiting] = []
+        self._running: set[str] = set()
+        self._starting = False
+        """A call has been begun that has not chosen its batches yet."""
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the commits under way until cancelled; their threads are then abandoned."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    @property
+    def watched(self) -> bool:
+        """Whether the backend says by itself that something changed."""
+        return isinstance(self.backend, Watcher)
+
+    async def snapshot(self) -> Mapping[str, Entry]:
+        """The complete listing. Raises StoreError."""
+        return await self._ask(self.backend.snapshot, SNAPSHOT_SECONDS)
+
+    async def read(self, paths: Sequence[str]) -> list[tuple[str, Blob | None]]:
+        """The contents of at most CHUNK paths. Raises StoreError."""
+        return await self._ask(lambda: list(self.backend.read(paths)), self.deadline)
+
+    async def _ask(self, call: Callable[[], T], seconds: float) -> T:
+        try:
+            with trio.fail_after(seconds):
+                answer = await trio.to_thread.run_sync(
+                    call, abandon_on_cancel=True, limiter=self._limiter
+                )
+        except trio.TooSlowError:
+            raise self._no_answer(f"no answer within {seconds:g} s") from None
+        except Unavailable as error:
+            self._failed(error)
+            raise
+        except StoreError:
+            raise
+        except Exception as failure:
+            log.exception("%s: a call failed unexpectedly", self.backend.identity)
+            raise self._no_answer(repr(failure)) from failure
+        self._answered()
+        return answer
+
+    async def wait(self, seconds: float) -> Collection[str] | None:
+        """The backend's next hint; see Watcher. Raises StoreError."""
+        assert isinstance(self.backend, Watcher)
+        wait = partial(self.backend.wait, seconds)
+        return await trio.to_thread.run_sync(
+            wait, abandon_on_cancel=True, limiter=self._watch_limiter
+        )
+
+    async def commit(self, batch: Batch, deadline: float) -> Mapping[str, Entry]:
+        """Apply one batch; returns the new entries. `deadline` is a trio time.
+
+        Raises StoreError; Unavailable also when the deadline passes first, and then the batch
+        was either withdrawn or its outcome is unknown.
+        """
+        paths = frozenset(change.path for change in batch)
+        waiting = _Waiting(batch, deadline, paths)
+        self._waiting.append(waiting)
+        self._dispatch()
+        try:
+            with trio.move_on_at(deadline):
+                await waiting.done.wait()
+        finally:
+            if waiting.outcome is None:
+                waiting.abandoned = True
+                if not waiting.handed:
+                    self._waiting.remove(waiting)
+        if waiting.outcome is None:
+            error = Unavailable(batch[0].path, f"{self.backend.identity} did not answer in time")
+            self._failed(error)
+            raise error
+        if isinstance(waiting.outcome, StoreError):
+            raise waiting.outcome
+        return waiting.outcome
+
+    def _dispatch(self) -> None:
+        """See that what waits goes out as soon as the backend bears one more call."""
+        if self._ready() and not self._starting:
+            self._starting = True
+            assert self._nursery is not None
+            self._nursery.start_soon(self._call)
+
+    def _ready(self) -> list[_Waiting]:
+        """Everything that waits and shares no path with a running call, or among itself."""
+        ready: list[_Waiting] = []
+        taken = set(self._running)
+        for waiting in self._waiting:
+            if taken.isdisjoint(waiting.paths):
+                ready.append(waiting)
+                taken |= waiting.paths
+        return ready
+
+    async def _call(self) -> None:
+        async with self._limiter:
+            self._starting = False
+            # Chosen only now: whoever gave up while the backend was busy has withdrawn.
+            chosen = self._ready()
+            if not chosen:
+                return
+            for waiting in chosen:
+                waiting.handed = True
+                self._waiting.remove(waiting)
+                self._running |= waiting.paths
+            self._dispatch()
+            outcomes = await self._hand_over(chosen)
+        for waiting in chosen:
+            self._running -= waiting.paths
+        for waiting, outcome in zip(chosen, outcomes, strict=True):
+            self._deliver(waiting, outcome)
+        self._dispatch()
+
+    async def _hand_over(self, chosen: list[_Waiting]) -> Sequence[Outcome]:
+        timeout = max(waiting.deadline for waiting in chosen) - trio.current_time()
+        batches = [waiting.batch for waiting in chosen]
+        call = partial(self.backend.commit, batches, max(timeout, 0.1))
+        try:
+            outcomes = await trio.to_thread.run_sync(
+                call, abandon_on_cancel=True, limiter=self._threads
+            )
+            if len(outcomes) == len(batches):
+                return outcomes
+            error = f"{len(outcomes)} outcomes of {len(batches)} batches"
+        except Exception as failure:
+            log.exception("%s: a commit failed unexpectedly", self.backend.identity)
+            error = repr(failure)
+        return [Unavailable(batch[0].path, error) for batch in batches]
+
+    def _deliver(self, waiting: _Waiting, outcome: Outcome) -> None:
+        waiting.outcome = outcome
+        waiting.done.set()
+        if isinstance(outcome, Unavailable):
+            self._failed(outcome)
+        else:
+            self.commits += 1
+            self._answered()
+        if waiting.abandoned:
+            self.on_late(waiting.paths)
+
+    def _no_answer(self, cause: str) -> Unavailable:
+        error = Unavailable("", cause)
+        self._failed(error)
+        return error
+
+    def _failed(self, error: StoreError) -> None:
+        if not self.error:
+            log.error("%s is unreachable: %s", self.backend.identity, error)
+        self.error = str(error)
+
+    def _answered(self) -> None:
+        if self.error:
+            log.info("%s answers again", self.backend.identity)
+        self.error = ""

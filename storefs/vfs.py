@@ -1,0 +1,354 @@
+"""The semantics of open files and attributes; knows no FUSE and no backend.
+
+`fuse` drives it for the kernel, tests drive it directly. Between two awaits a call owns
+everything. No call waits for a raise or an invalidate, whatever the way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from storefs.documents import SCRATCH_SECONDS
+from storefs.errors import (
+    BadHandle,
+    FileError,
+    Gone,
+    NoAttribute,
+    NotPermitted,
+    NotSupported,
+    ReadOnly,
+)
+from storefs.handles import Handle
+from storefs.inodes import Kind
+from storefs.kept import Place
+from storefs.raising import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from storefs.commit import Committer
+    from storefs.control import Control
+    from storefs.documents import Documents
+    from storefs.handles import Handles
+    from storefs.inodes import Inode, Inodes
+    from storefs.localfiles import LocalFiles
+    from storefs.names import Names
+
+log = logging.getLogger(__name__)
+
+TRUNCATE_SECONDS = 1.0
+"""A truncate without a handle is committed this much later, if what is left is valid."""
+
+_DOCUMENT_MODE = stat.S_IFREG | 0o600
+_ATTRIBUTES = ("user.storefs.state", "user.storefs.revision", "user.storefs.error")
+
+
+class Attributes(NamedTuple):
+    """What stat shows. `cacheable` False: the kernel must ask each time."""
+
+    ino: int
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    links: int
+    cacheable: bool
+    disk: os.stat_result | None = None
+    """Of a local file: what its disk says, for the access time and the blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a SETATTR asks for; None leaves a thing as it is. Times in nanoseconds."""
+
+    size: int | None = None
+    mode: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Vfs:
+    """Open files and attributes of one mount; `names` holds the rest."""
+
+    inodes: Inodes
+    handles: Handles
+    documents: Documents
+    committer: Committer
+    local: LocalFiles
+    control: Control
+    names: Names
+    background: Callable[[Inode, float], None]
+    """Commit an inode's changed bytes after so many seconds, if they are valid."""
+    deadline: float
+    """Seconds a call may wait for the backend."""
+
+    def lookup(self, parent: int, raw: bytes) -> Attributes:
+        """The attributes of a name; the kernel holds one more reference. Raises NoEntry."""
+        return self.remember(self.names.existing(parent, raw))
+
+    def remember(self, inode: Inode) -> Attributes:
+        """The attributes to reply for a name; the kernel holds one more reference."""
+        attributes = self.attributes(inode)
+        inode.lookups += 1
+        return attributes
+
+    def attributes(self, inode: Inode) -> Attributes:
+        """What stat shows of an inode. Raises Gone, OSError."""
+        _check_there(inode)
+        if inode.kind is Kind.DOCUMENT:
+            size, mtime = self.documents.measures(inode)
+            links = 1 if inode.linked else 0
+            return Attributes(inode.ino, _DOCUMENT_MODE, size, mtime, mtime, links, True)
+        if inode.kind is Kind.LOCAL:
+            info = self.local.stat(inode)
+            mtime, ctime = info.st_mtime_ns, info.st_ctime_ns
+            cacheable = not inode.path.startswith(".storefs/")
+            size, links = info.st_size, info.st_nlink
+            return Attributes(inode.ino, info.st_mode, size, mtime, ctime, links, cacheable, info)
+        if inode.kind is Kind.CONTROL:
+            now = time.time_ns()
+            mode = stat.S_IFREG | (0o200 if inode.name == "sync" else 0o400)
+            return Attributes(inode.ino, mode, 0, now, now, 1, False)
+        mtime = inode.changed_ns
+        return Attributes(inode.ino, stat.S_IFDIR | 0o700, 0, mtime, mtime, 2, True)
+
+    async def setattr(self, ino: int, change: Change, fh: int | None, tid: int) -> Attributes:
+        """Change attributes, or recognise a worker's raise. Raises Superseded, FileError."""
+        inode = self.inodes.get(ino)
+        if change.mtime_ns is not None and self.names.confirm_modified(inode, tid):
+            return self.attributes(inode)
+        _check_there(inode)
+        self._check_writable(inode)
+        if inode.kind is Kind.CONTROL:  # `echo 1 > sync` truncates it first
+            return self.attributes(inode)
+        if change.size is not None:
+            self._resize(inode, change.size, None if fh is None else self.handles.get(fh))
+        if inode.kind is Kind.LOCAL:
+            if change.mode is not None:
+                self.local.chmod(inode, change.mode)
+            if change.atime_ns is not None or change.mtime_ns is not None:
+                self.local.utime(inode, change.atime_ns, change.mtime_ns)
+        return self.attributes(inode)
+
+    def _check_writable(self, inode: Inode) -> None:
+        if self.names.read_only and inode.kind is not Kind.CONTROL:
+            raise ReadOnly(f"{inode.path}: the mount is read-only")
+        if inode.kind is Kind.LOCAL and inode.path.startswith(".storefs/"):
+            raise NotPermitted(f"{inode.path}: a kept copy is never changed; copy it elsewhere")
+
+    def _resize(self, inode: Inode, size: int, handle: Handle | None) -> None:
+        if inode.kind is Kind.LOCAL:
+            self.local.resize(inode, size)
+        elif inode.kind is Kind.DOCUMENT:
+            self.documents.resize(inode, size, handle)
+            if handle is None and inode.edit is not None:
+                inode.edit.scheduled = True
+                self.background(inode, TRUNCATE_SECONDS)
+
+    def open(self, ino: int, flags: int) -> int:
+        """Open a file; returns the handle's number. Raises FileError, OSError."""
+        inode = self.inodes.get(ino)
+        _check_there(inode)
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if writable or flags & os.O_TRUNC:
+            self._check_writable(inode)
+        if inode.kind is Kind.LOCAL:
+            self.local.open(inode)
+        handle = Handle(inode, writable, self.documents.generations.now)
+        if inode.kind is Kind.CONTROL:
+            handle.frozen = self.control.content(inode)
+        fh = self.handles.open(handle)
+        if flags & os.O_TRUNC:
+            self._resize(inode, 0, handle)
+        return fh
+
+    def create(self, parent: int, raw: bytes, mode: int, flags: int, tid: int) -> tuple[int, Inode]:
+        """Make a file, or open the one that is there (unless O_EXCL), and open it."""
+        exclusive = bool(flags & os.O_EXCL)
+        inode = self.names.make(parent, raw, mode, tid, exclusive=exclusive)
+        return self.open(inode.ino, flags & ~(os.O_CREAT | os.O_EXCL)), inode
+
+    def direct(self, fh: int) -> bool:
+        """Whether reads must bypass the kernel's cache, because it knows the wrong size.
+
+        It knows none of a control file, and an old one of a document whose change is not raised.
+        """
+        handle = self.handles.get(fh)
+        inode = handle.inode
+        if inode.kind is Kind.DOCUMENT and inode.installed and not handle.writable:
+            return self.names.raiser.wants(Event.MODIFIED, inode.path)
+        return inode.kind is Kind.CONTROL
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        """Present bytes, never those of the past."""
+        handle = self.handles.get(fh)
+        if handle.inode.kind is Kind.DOCUMENT:
+            return bytes(self.documents.data(handle.inode)[offset : offset + size])
+        if handle.inode.kind is Kind.CONTROL:
+            return handle.frozen[offset : offset + size]
+        return os.pread(handle.inode.fd, size, offset)
+
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        """Change what every process of this machine reads."""
+        handle = self.handles.get(fh)
+        if not handle.writable:
+            raise BadHandle(f"{handle.inode.path}: not open for writing")
+        if handle.inode.kind is Kind.DOCUMENT:
+            return self.documents.write(handle, offset, data)
+        if handle.inode.kind is Kind.CONTROL:
+            handle.frozen += data
+            handle.wrote = True
+            return len(data)
+        return self.local.write(handle.inode, offset, data)
+
+    async def flush(self, fh: int) -> None:
+        """A descriptor is closed: commit what was written through it."""
+        handle = self.handles.get(fh)
+        if not handle.wrote:
+            return
+        deadline = trio.current_time() + self.deadline
+        if handle.inode.kind is Kind.DOCUMENT:
+            await self.committer.flush(handle.inode, deadline)
+        elif handle.inode.kind is Kind.CONTROL:
+            handle.wrote, data = False, handle.frozen
+            handle.frozen = b""
+            await self.control.write(handle.inode, data)
+
+    async def fsync(self, fh: int) -> None:
+        """Durable when it returns: in the backend, or on this machine's disk."""
+        handle = self.handles.get(fh)
+        if handle.inode.kind is Kind.DOCUMENT:
+            await self.committer.flush(handle.inode, trio.current_time() + self.deadline)
+        elif handle.inode.kind is Kind.LOCAL:
+            await trio.to_thread.run_sync(os.fsync, handle.inode.fd)
+
+    def release(self, fh: int) -> None:
+        """The last descriptor of a handle is gone: commit what no flush saw."""
+        handle = self.handles.close(fh)
+        inode = handle.inode
+        if inode.kind is Kind.LOCAL and inode.opens == 0:
+            self.local.close(inode)
+        if inode.kind is Kind.DOCUMENT and handle.writable:
+            self._end_change(inode, wrote=handle.wrote)
+        self.inodes.settle(inode)
+
+    def _end_change(self, inode: Inode, *, wrote: bool) -> None:
+        edit = inode.edit
+        if edit is not None and edit.changed and inode.linked:
+            if wrote and edit.refused != edit.sequence:
+                edit.scheduled = True
+                self.background(inode, 0.0)
+            elif not self.handles.wrote(inode):
+                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+        self.documents.marks.over(inode.path)
+
+    async def commit_later(self, inode: Inode, seconds: float) -> None:
+        """The background commit: whoever wrote is gone, so a refusal is only logged."""
+        await trio.sleep(seconds)
+        try:
+            await self.committer.flush(inode, trio.current_time() + self.deadline)
+        except (FileError, OSError) as error:
+            log.warning("%s", error)
+        finally:
+            if inode.edit is not None:
+                inode.edit.scheduled = False
+                self._end_change(inode, wrote=False)
+
+    async def expire_scratch(self) -> None:
+        """Give up empty and invalid bytes whose time is over; the last valid version returns."""
+        now = time.monotonic()
+        for inode in [inode for inode, due in self.documents.scratch.items() if due <= now]:
+            await self.give_up(inode)
+
+    async def give_up(self, inode: Inode) -> None:
+        """Drop bytes that never became valid; what is not empty is kept aside."""
+        self.documents.scratch.pop(inode, None)
+        edit = inode.edit
+        if edit is None or not edit.changed or not inode.linked:
+            return
+        sequence = edit.sequence
+        try:
+            if edit.data:
+                copy = await self.committer.keep(Place.CONFLICTS, inode.path, bytes(edit.data))
+                log.warning("%s: what was written was never sent; it is in %s", inode.path, copy)
+        except OSError as error:  # a full disk: the bytes are nowhere else, so they stay
+            log.error("%s: what was written is neither sent nor kept: %s", inode.path, error)
+            if edit.sequence == sequence:
+                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+            return
+        if edit.sequence == sequence:
+            edit.changed = False
+            self.documents.marks.show(inode.path)
+
+    def opendir(self, ino: int) -> int:
+        """Take a snapshot of a directory's names; returns its number."""
+        inode = self.inodes.get(ino)
+        self.control.refresh(inode)
+        names = list((inode.children or {}).items())
+        if inode is self.inodes.root and inode.path:  # --subdir: .storefs answers, unlisted
+            names = [pair for pair in names if pair[1] is not self.control.directory]
+        return self.handles.open_listing(inode, names)
+
+    def listing(self, fh: int, start: int) -> Iterator[tuple[int, bytes, Inode]]:
+        """From the snapshot: position, name and inode of what is still there under its name."""
+        directory, names = self.handles.listing(fh)
+        assert directory.children is not None
+        for position in range(start, len(names)):
+            name, inode = names[position]
+            if directory.children.get(name) is inode:
+                yield position, name.encode(), inode
+
+    def xattrs(self, ino: int) -> tuple[str, ...]:
+        """The names of the extended attributes."""
+        inode = self.inodes.get(ino)
+        return _ATTRIBUTES if inode.kind in (Kind.DOCUMENT, Kind.LOCAL) else ()
+
+    def xattr(self, ino: int, name: str) -> bytes:
+        """The value of one extended attribute. Raises NoAttribute."""
+        inode = self.inodes.get(ino)
+        if name not in _ATTRIBUTES or not self.xattrs(ino):
+            raise NoAttribute(f"{inode.path}: {name}")
+        edit = inode.edit if inode.kind is Kind.DOCUMENT else None
+        invalid = (
+            edit is not None
+            and edit.changed
+            and (edit.refused == edit.sequence or not edit.data)  # made, and never written
+        )
+        if name == "user.storefs.revision":
+            return (self.documents.expect(inode.path) or "").encode()
+        if name == "user.storefs.error":
+            return b"empty or invalid, not sent" if invalid else b""
+        if inode.kind is Kind.LOCAL:
+            return b"local"
+        if invalid:
+            return b"invalid"
+        return b"pending" if edit is not None and edit.changed else b"synced"
+
+    def refuse_xattr(self, ino: int, name: str) -> NotSupported:
+        """What setting an extended attribute answers: they are not kept."""
+        return NotSupported(f"{self.inodes.get(ino).path}: extended attribute {name}")
+
+    async def fsync_directory(self) -> None:
+        """Names of documents are in the backend already; local ones follow the disk's rules."""
+        await self.names.in_order(lambda: None)
+
+    def statfs(self) -> os.statvfs_result:
+        """The room on this machine's disk."""
+        return os.statvfs(self.local.dir_fd)
+
+
+def _check_there(inode: Inode) -> None:
+    """Raises Gone for a file that lost its name while nobody had it open: its bytes are gone.
+
+    The kernel found the inode under the name just before a rename or unlink was answered.
+    """
+    if not inode.linked and not inode.opens and inode.kind in (Kind.DOCUMENT, Kind.LOCAL):
+        raise Gone(f"{inode.path}: its name is gone")

@@ -1,0 +1,95 @@
+"""Orders of events that once went wrong, each in its shortest form."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from storefs.errors import BackendFailed, Busy
+from tests.machines import remote, stored
+from tests.unit.world import world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+A, B = "auths/a.json", "auths/b.json"
+ONE, TWO = b'{"n": 1}', b'{"n": 2}'
+
+
+async def test_regression_a_rename_of_equal_bytes_asks_for_the_target_too(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Only the delete of the old name was sent: the content was then nowhere any more."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        await machine.put(B, ONE)
+        remote(it.memory, B, TWO)
+        with pytest.raises(Busy):
+            await machine.rename(A, B)
+        assert stored(it.memory)[A] == machine.content(A) == ONE
+        await machine.settle()
+        assert machine.content(B) == TWO
+
+
+async def test_regression_scratch_of_a_name_that_never_was_goes_away(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A name removed a moment ago, made again and refused: its removal has to wait."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        await machine.unlink(A)
+        it.faults(machine).at("commit", it.faults(machine).calls["commit"] + 1, "fail-before")
+        with pytest.raises(BackendFailed):
+            await machine.put(A, TWO)
+        for _ in range(5):
+            it.clock.jump(1.2)
+            await machine.settle()
+        assert machine.tree() == stored(it.memory)
+        assert machine.content(A) is None
+        assert machine.kept("conflicts") == [TWO]
+
+
+async def test_regression_a_truncated_document_is_committed_though_the_mount_ends(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The commit a second later had not begun yet."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE + b"   ")
+        await machine.truncate(A, len(ONE))
+        await it.stop(machine)
+        assert stored(it.memory)[A] == ONE
+
+
+async def test_regression_an_unflushed_write_is_committed_though_the_mount_ends(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Released without a flush, as after mmap."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        fh = machine.open(A, os.O_RDWR)
+        machine.vfs.write(fh, 0, TWO)
+        machine.vfs.release(fh)
+        await it.stop(machine)
+        assert stored(it.memory)[A] == TWO
+
+
+async def test_what_no_flush_saw_is_committed_in_the_background(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        fh = machine.open(A, os.O_RDWR)
+        machine.vfs.write(fh, 0, TWO)
+        machine.vfs.release(fh)
+        assert stored(it.memory)[A] == ONE
+        await machine.tick()
+        assert stored(it.memory)[A] == TWO

@@ -1,0 +1,82 @@
+"""scripts/bench --quick from end to end: every figure is in the JSON, and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mount.harness import mounts_below, until
+
+pytestmark = [
+    pytest.mark.user,
+    pytest.mark.skipif(
+        not (Path(sys.prefix) / "bin/rclone").exists(),
+        reason="rclone is not installed: scripts/bench installs it",
+    ),
+    pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this machine has no /dev/fuse"),
+]
+
+TOP = Path(__file__).parents[1]
+COMPARED = {
+    "read": {"storefs", "memory", "plain", "rclone"},
+    "stat": {"storefs", "memory", "plain", "rclone"},
+    "list": {"storefs", "memory", "plain", "rclone"},
+    "change": {"storefs"},
+    "write": {"storefs", "memory", "plain", "plain fsync", "rclone"},
+    "start": {"storefs", "rclone"},
+    "list_100k": {"storefs", "plain", "rclone"},
+}
+"""The figures that are times, and who was measured for each."""
+
+
+def begin(tmp_path: Path) -> subprocess.Popen[str]:
+    """Without scripts/bench itself: that would first install what it finds out of date."""
+    command = [sys.executable, "-m", "bench", "--quick", "--dir", str(tmp_path)]
+    return subprocess.Popen(
+        [*command, "--json", str(tmp_path / "bench.json")],
+        cwd=TOP,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TOP / "scripts/lib")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_every_figure_is_measured_and_nothing_stays(tmp_path: Path) -> None:
+    bench = begin(tmp_path)
+    out, err = bench.communicate(timeout=280)
+    assert bench.returncode == 0, err
+    found: dict[str, Any] = json.loads((tmp_path / "bench.json").read_text())
+    assert found["machine"]["kernel"] == os.uname().release
+    assert all(found["versions"][name] for name in ("storefs", "pyfuse3", "rclone"))
+    figures = found["figures"]
+    assert figures.keys() == COMPARED.keys() | {"memory_10k", "memory_100k"}
+    for key, figure in figures.items():
+        assert figure["goals"], key
+        assert all(goal["value"] > 0 < goal["limit"] for goal in figure["goals"]), key
+        times = figure["microseconds"]
+        assert times.keys() == COMPARED.get(key, set()), key
+        assert all(0 < one["p10"] <= one["p50"] <= one["p99"] for one in times.values()), key
+        assert figure["what"] in out
+    assert figures["memory_10k"]["megabytes"].keys() == {"storefs", "rclone"}
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+def test_stopped_in_the_middle_it_takes_its_mounts_away(tmp_path: Path) -> None:
+    bench = begin(tmp_path)
+    try:
+        until(lambda: len(mounts_below(tmp_path)) == 3, "three mounts", 60)
+    finally:
+        bench.send_signal(signal.SIGTERM)
+        _, err = bench.communicate(timeout=120)
+    assert bench.returncode == 128 + signal.SIGTERM, err
+    assert mounts_below(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
