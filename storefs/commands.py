@@ -98,7 +98,7 @@ def render(state: Mapping[str, Any], now: float) -> str:
     lines = [
         f"{state.get('mountpoint')}{part}: {_condition(state)}",
         _line("backend", f"{state.get('backend')}, {state.get('identity')}"),
-        _line("writes", f"{state.get('compare_and_swap')}"),
+        *(_line(name, text) for name, text in (state.get("traits") or {}).items()),
         _line("documents", f"{state.get('documents')}"),
         _line("received", _ago(state.get("last_in"), now)),
         _line("sent", _ago(state.get("last_out"), now)),

@@ -128,6 +128,7 @@ class Mount:
 
     def _build(self, mirror: Mirror) -> None:
         settings, dir_fd = self._settings, self._root.dir_fd
+        self._read_only = settings.read_only or self.store.read_only
         inodes, handles, local = Inodes(settings.subdir), Handles(), LocalFiles(dir_fd)
         shown = settings.auth_dir or str(settings.mountpoint / "auths")
         view = ConfigView(None if settings.auth_dir == "keep" else shown)
@@ -141,7 +142,8 @@ class Mount:
         self.reconcile = Reconcile(
             self.store, self.documents, self.committer,
             Admission(settings.subdir, settings.max_file_size),
-            self.raiser, removals, local, settings.snapshot_interval,
+            self.raiser, removals, local,
+            settings.snapshot_interval if self.store.watched else settings.poll_interval,
         )  # fmt: skip
         report = Report(
             settings, self._root.path, self.store, self.committer, self.renames,
@@ -150,7 +152,7 @@ class Mount:
         control = Control(inodes, dir_fd, report.status, self.reconcile.sync)
         names = Names(
             inodes, self.documents, self.committer, self.renames, local, control, self.raiser,
-            settings.read_only, min(settings.dir_wait, settings.deadline),
+            self._read_only, min(settings.dir_wait, settings.deadline),
         )  # fmt: skip
         self.vfs = Vfs(
             inodes, handles, self.documents, self.committer, local, control, names,
@@ -185,11 +187,11 @@ class Mount:
     async def synchronise(self) -> None:
         """The first synchronisation; `store.run` must be running. Raises Quit."""
         settings = self._settings
-        makes_config = settings.subdir != "auths" and not settings.read_only
+        makes_config = settings.subdir != "auths" and not self._read_only
         first = FirstSync(
             self.store, self.documents, self.committer, self.reconcile.admission,
             self.reconcile.removals.vanishing, self._root.dir_fd,
-            self._root.fresh and not settings.read_only,
+            self._root.fresh and not self._read_only,
             partial(first_config, settings.directory) if makes_config else None,
         )  # fmt: skip
         try:

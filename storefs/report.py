@@ -54,8 +54,8 @@ class Report:
             "subdir": settings.subdir,
             "root": str(self.root),
             "log": str(self.root / LOG),
-            "read_only": settings.read_only,
-            "compare_and_swap": "compare-and-swap",
+            "read_only": settings.read_only or self.store.read_only,
+            "traits": self.store.traits(),
         }
 
     def _state(self) -> dict[str, object]:

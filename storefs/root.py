@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from storefs.settings import Settings
 
 STATE = "~/.local/state/storefs"
+_NATIVE = {
+    "postgres": ("PGSTORE_LOCAL_PATH", "pgstore"),
+    "s3": ("OBJECTSTORE_LOCAL_PATH", "objectstore"),
+    "git": ("GITSTORE_LOCAL_PATH", "gitstore"),
+}
+"""Where the proxy's own stores keep their files: the variable, and the directory below it."""
+
 _OWN = ".storefs"
 _PARTS = ("conflicts", "found", "trash", "pending")
 _LOCK = f"{_OWN}/lock"
@@ -64,7 +71,7 @@ def open_root(settings: Settings, identity: str) -> Root:
     Raises Quit (settings): it cannot be used, is taken, belongs to another backend, or lies
     where the daemon would wait for itself.
     """
-    path = settings.mirror or default_place(settings, identity)
+    path = place_of(settings, identity)
     check_places(settings, path)
     with ExitStack() as undo:
         try:
@@ -86,7 +93,12 @@ def check_root(settings: Settings, identity: str) -> Path:
 
     Raises Quit as `open_root` would, except for a root that is in use; OSError.
     """
-    path = settings.mirror or default_place(settings, identity)
+    path = place_of(settings, identity)
+    _check(settings, path, identity)
+    return path
+
+
+def _check(settings: Settings, path: Path, identity: str) -> None:
     check_places(settings, path)
     with suppress(FileNotFoundError):
         dir_fd = os.open(path, _DIRECTORY)
@@ -94,15 +106,48 @@ def check_root(settings: Settings, identity: str) -> Path:
             _marked(dir_fd, path, _marker(identity, settings.subdir))
         finally:
             os.close(dir_fd)
-    return path
+
+
+def place_of(settings: Settings, identity: str) -> Path:
+    """Where the root is: as named, else where the proxy's own store has its files, else apart.
+
+    What nobody named gives way where it cannot be used: below the mount point, not writable,
+    somebody else's, or the root of another backend.
+    """
+    if settings.mirror is not None:
+        return settings.mirror
+    if settings.backend in _NATIVE:
+        variable, directory = _NATIVE[settings.backend]
+        named = defaults.native(settings.env, variable)
+        above = named or defaults.native(settings.env, "WRITABLE_PATH") or str(settings.directory)
+        path = defaults.locate(above, settings.env, settings.directory)
+        path = path if path.name == directory else path / directory
+        path = path.with_name(path.name + _suffix(settings))
+        if named or _usable(settings, path, identity):
+            return path
+    return default_place(settings, identity)
+
+
+def _usable(settings: Settings, path: Path, identity: str) -> bool:
+    try:
+        _check(settings, path, identity)
+        made = path.exists()
+        return os.access(path if made else path.parent, os.W_OK | os.X_OK) and (
+            not made or path.stat().st_uid == os.geteuid()
+        )
+    except (Quit, OSError):
+        return False
 
 
 def default_place(settings: Settings, identity: str) -> Path:
-    """Where the root is unless `--mirror` names it: one place per backend and part of it."""
+    """A place of its own for each backend and part of it."""
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    suffix = f"-{settings.subdir}" if settings.subdir else ""
     state = defaults.locate(STATE, settings.env, Path("/"))
-    return state / f"{settings.backend}-{digest}{suffix}"
+    return state / f"{settings.backend}-{digest}{_suffix(settings)}"
+
+
+def _suffix(settings: Settings) -> str:
+    return f"-{settings.subdir}" if settings.subdir else ""
 
 
 def check_places(settings: Settings, root: Path | None) -> None:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 MOUNTPOINT = "~/.cli-proxy-api"
 LOCAL_STORE = "~/.local/share/storefs"
 BACKENDS = ("local", "memory", "postgres", "s3", "git")
-_BUILT = ("local", "memory")
+_DEADLINES = {"s3": 10.0, "git": 20.0}
+_DIR_WAITS = {"git": 10.0}
+_POLL_INTERVALS = {"postgres": 5.0, "s3": 5.0, "git": 10.0}
+"""What a backend needs by itself, where it differs from the defaults below; seconds."""
+
 _NATIVE = {"PGSTORE_DSN": "postgres", "OBJECTSTORE_ENDPOINT": "s3", "GITSTORE_GIT_URL": "git"}
 """The variables by which the proxy's own stores are switched on, the strongest first."""
 
@@ -67,8 +71,8 @@ class Settings:
     """Seconds for sending what is pending when the mount ends."""
     snapshot_interval: float = 60.0
     """Seconds between full snapshots of a backend that sends hints."""
-    poll_interval: float | None = None
-    """Seconds between polls of a backend that sends none; None: it sends hints."""
+    poll_interval: float = 5.0
+    """Seconds between polls of a backend that sends no hints."""
     log_level: str = "info"
     env_files: tuple[Path, ...] = ()
     """The files that were read."""
@@ -95,6 +99,11 @@ def load(argv_options: Mapping[str, object], environ: Mapping[str, str], cwd: Pa
     if given.get("owner") is not None:
         given["allow_other"] = True
     given.setdefault("local_store", locate(LOCAL_STORE, env, cwd))
+    for name, own in (
+        ("deadline", _DEADLINES), ("dir_wait", _DIR_WAITS), ("poll_interval", _POLL_INTERVALS),
+    ):  # fmt: skip
+        if backend in own:
+            given.setdefault(name, own[backend])
     given.update(backend=backend, chosen=chosen, ignored=tuple(ignored))
     given.update(env_files=tuple(files), env=MappingProxyType(env))
     mountpoint = locate(argv_options.get("mountpoint"), env, cwd)
@@ -228,29 +237,21 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
         "dir_wait": values.seconds,
         "stop_timeout": values.seconds,
         "snapshot_interval": values.seconds,
+        "poll_interval": values.seconds,
         "log_level": values.one_of("debug", "info", "warning", "error"),
     }
 
 
 def _choose(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[str, str, list[str]]:
-    """The backend, the sentence that says why, and the variables that name others.
-
-    Raises Quit for one not built yet.
-    """
+    """The backend, the sentence that says why, and the variables that name others."""
     present = [name for name in _NATIVE if native(env, name)]
     if named := given.get("backend"):
-        backend, cause, ignored = str(named), "it was asked for by name", present
+        backend, cause = str(named), "it was asked for by name"
+        ignored = [name for name in present if _NATIVE[name] != backend]
     elif present:
         backend, cause, ignored = _NATIVE[present[0]], f"{present[0]} is set", present[1:]
     else:
         backend, cause, ignored = "local", f"none of {', '.join(_NATIVE)} is set", []
-    if backend not in _BUILT:
-        remedy = f"unset {' and '.join(present)}, or say" if present and not named else "say"
-        raise Quit(
-            Exit.SETTINGS,
-            f"this version ({__version__}) cannot use the backend {backend} yet ({cause}): "
-            f"{remedy} --backend local",
-        )
     chosen = f"backend {backend}: {cause}"
     return backend, f"{chosen}; ignored: {', '.join(ignored)}" if ignored else chosen, ignored
 

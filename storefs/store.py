@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Watcher
+from storefs.backends.contract import Described, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -75,6 +75,17 @@ class Store:
     def watched(self) -> bool:
         """Whether the backend says by itself that something changed."""
         return isinstance(self.backend, Watcher)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the backend's account may only read."""
+        return isinstance(self.backend, Described) and self.backend.read_only
+
+    def traits(self) -> dict[str, str]:
+        """What a person should know about this backend; asks nobody."""
+        if isinstance(self.backend, Described):
+            return dict(self.backend.traits())
+        return {"writes": "compare-and-swap", "changes": "pushed" if self.watched else "polled"}
 
     async def snapshot(self) -> Mapping[str, Entry]:
         """The complete listing. Raises StoreError."""

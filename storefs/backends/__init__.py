@@ -26,9 +26,33 @@ def _memory(settings: Settings) -> Backend:
     return Memory()
 
 
-OPENERS: Mapping[str, Callable[[Settings], Backend]] = {"local": _local, "memory": _memory}
+def _postgres(settings: Settings) -> Backend:
+    from storefs.backends.postgres import connect
+
+    return connect(settings)
+
+
+def _s3(settings: Settings) -> Backend:
+    from storefs.backends.s3 import connect
+
+    return connect(settings)
+
+
+def _git(settings: Settings) -> Backend:
+    from storefs.backends.git import connect
+
+    return connect(settings)
+
+
+OPENERS: Mapping[str, Callable[[Settings], Backend]] = {
+    "local": _local,
+    "memory": _memory,
+    "postgres": _postgres,
+    "s3": _s3,
+    "git": _git,
+}
 
 
 def connect(settings: Settings) -> Backend:
-    """The backend that the settings name. Raises StoreError."""
+    """The backend that the settings name. Raises StoreError, Quit for a setting it lacks."""
     return OPENERS[settings.backend](settings)

@@ -106,6 +106,22 @@ class Watcher(Protocol):
         """
 
 
+@runtime_checkable
+class Described(Protocol):
+    """The ability, beside Backend, to say in what it differs from the best of its kind."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the account may only read: the mount then refuses every change."""
+
+    def traits(self) -> Mapping[str, str]:
+        """A few words each on what a person should know, for status and doctor; no secrets.
+
+        Such as `changes: pushed` or `polled`, `bytes: exact` or `canonical`, `writes:
+        compare-and-swap` or `last-writer-wins`. Asks nobody, so it may be called at any time.
+        """
+
+
 def check_place(path: str) -> None:
     """Raises Invalid unless a document can live under `path`."""
     try:

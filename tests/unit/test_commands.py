@@ -45,7 +45,7 @@ FINE: dict[str, Any] = {
     "too_large": [],
     "warnings": [],
     "read_only": False,
-    "compare_and_swap": "lock and compare",
+    "traits": {"writes": "lock and compare", "changes": "polled"},
 }
 
 

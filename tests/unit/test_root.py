@@ -8,12 +8,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from storefs import root
 from storefs.errors import Exit, Quit
-from storefs.root import Root, check_places, default_place, open_root
+from storefs.root import Root, check_places, default_place, open_root, place_of
 from storefs.settings import Settings
 
 
@@ -156,6 +157,55 @@ def test_the_default_root_is_one_per_backend_and_part(tmp_path: Path) -> None:
     assert place("local:x", subdir="auths").name == f"{whole.name}-auths"
     assert place("local:y") != whole
     assert reopened(settings_of(tmp_path, mirror=None)).path == whole
+
+
+def native(tmp_path: Path, **changes: object) -> Path:
+    """Where the root of a PostgreSQL mount is, run in the directory `here`."""
+    (tmp_path / "here").mkdir(exist_ok=True)
+    env = {"HOME": str(tmp_path), **cast("dict[str, str]", changes.pop("env", {}))}
+    settings = settings_of(
+        tmp_path, mirror=None, backend="postgres", directory=tmp_path / "here", env=env, **changes
+    )
+    return place_of(settings, "postgres:x")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "place"),
+    [
+        ("PGSTORE_LOCAL_PATH", "named", "named/pgstore"),
+        ("pgstore_local_path", "named", "named/pgstore"),
+        ("PGSTORE_LOCAL_PATH", "named/pgstore", "named/pgstore"),
+        ("WRITABLE_PATH", "w", "w/pgstore"),
+        ("OBJECTSTORE_LOCAL_PATH", "named", "here/pgstore"),
+    ],
+)
+def test_the_root_lies_where_the_native_store_has_its_files(
+    tmp_path: Path, variable: str, value: str, place: str
+) -> None:
+    (tmp_path / "w").mkdir()
+    assert native(tmp_path, env={variable: str(tmp_path / value)}) == tmp_path / place
+
+
+def test_a_native_place_has_a_neighbour_for_each_part(tmp_path: Path) -> None:
+    assert native(tmp_path) == tmp_path / "here/pgstore"
+    assert native(tmp_path, subdir="auths") == tmp_path / "here/pgstore-auths"
+
+
+def test_a_native_place_that_nobody_named_gives_way(tmp_path: Path) -> None:
+    aside = tmp_path / ".local/state/storefs"
+    assert native(tmp_path, mountpoint=tmp_path / "here").parent == aside
+    other = settings_of(tmp_path, mirror=tmp_path / "here/pgstore", backend="postgres")
+    reopened(other, "postgres:other")
+    assert native(tmp_path).parent == aside
+
+
+def test_a_native_place_that_was_named_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    env = {"HOME": str(tmp_path), "PGSTORE_LOCAL_PATH": str(tmp_path / "here")}
+    settings = settings_of(
+        tmp_path, mirror=None, backend="postgres", mountpoint=tmp_path / "here", env=env
+    )
+    assert "mount point" in refused(settings)
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["mountpoint exists", "missing"])

@@ -92,21 +92,32 @@ def test_the_test_suites_own_variables_are_no_settings() -> None:
     load({}, {**HOME, "STOREFS_TEST_ANYTHING": "1"}, CWD)
 
 
-@pytest.mark.parametrize("variable", ["PGSTORE_DSN", "OBJECTSTORE_ENDPOINT", "GITSTORE_GIT_URL"])
+@pytest.mark.parametrize(
+    ("variable", "backend"),
+    [("PGSTORE_DSN", "postgres"), ("OBJECTSTORE_ENDPOINT", "s3"), ("GITSTORE_GIT_URL", "git")],
+)
 @pytest.mark.parametrize("spell", [str.upper, str.lower])
-def test_a_backend_of_a_later_version_says_what_to_unset(variable: str, spell: object) -> None:
+def test_a_native_variable_chooses_its_backend(variable: str, backend: str, spell: object) -> None:
     assert callable(spell)
-    code, message = quit_of({}, {spell(variable): f"scheme://u:{SECRET}@h/d"})
-    assert code is Exit.SETTINGS
-    assert f"unset {variable}" in message
-    assert "--backend local" in message
-    assert SECRET not in message
+    settings = load({}, {**HOME, spell(variable): f"scheme://u:{SECRET}@h/d"}, CWD)
+    assert settings.backend == backend
+    assert settings.chosen == f"backend {backend}: {variable} is set"
 
 
-def test_the_strongest_native_variable_is_the_one_that_is_named() -> None:
-    message = quit_of({}, {"GITSTORE_GIT_URL": "g", "OBJECTSTORE_ENDPOINT": "o"})[1]
-    assert "backend s3" in message
-    assert "unset OBJECTSTORE_ENDPOINT and GITSTORE_GIT_URL" in message
+def test_the_strongest_native_variable_wins_and_the_others_are_named() -> None:
+    settings = load({}, {**HOME, "GITSTORE_GIT_URL": "g", "OBJECTSTORE_ENDPOINT": "o"}, CWD)
+    assert settings.backend == "s3"
+    assert settings.ignored == ("GITSTORE_GIT_URL",)
+    assert settings.chosen.endswith("ignored: GITSTORE_GIT_URL")
+
+
+def test_a_backend_has_its_own_defaults_and_what_is_given_beats_them() -> None:
+    git = load({"backend": "git"}, HOME, CWD)
+    assert (git.deadline, git.dir_wait, git.poll_interval) == (20.0, 10.0, 10.0)
+    given = load({"backend": "git", "deadline": "3", "poll_interval": "1"}, HOME, CWD)
+    assert (given.deadline, given.dir_wait, given.poll_interval) == (3.0, 10.0, 1.0)
+    local = load({}, HOME, CWD)
+    assert (local.deadline, local.dir_wait) == (5.0, 2.0)
 
 
 def test_blank_native_variables_are_unset() -> None:
@@ -121,12 +132,6 @@ def test_a_backend_by_name_ignores_the_native_variables_and_says_so() -> None:
     assert settings.backend == "local"
     assert "ignored: PGSTORE_DSN" in settings.chosen
     assert SECRET not in settings.chosen
-
-
-def test_a_named_backend_of_a_later_version_is_refused() -> None:
-    code, message = quit_of({"backend": "git"}, {})
-    assert code is Exit.SETTINGS
-    assert "--backend local" in message
 
 
 def test_repr_hides_the_environment_that_backends_get() -> None:
