@@ -8,10 +8,11 @@ import shutil
 import signal
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import report, stages
+from bench import git, postgres, report, s3, stages
 from bench.candidates import Broken
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 def _run(base: Path, scale: stages.Scale, result: Path) -> int:
     figures: list[Figure] = []
     document = {"machine": report.machine(base), "versions": report.versions()}
-    for figure in stages.run(base, scale):
+    for figure in chain(
+        stages.run(base, scale),
+        s3.run(base / "s3", scale),
+        git.run(base / "git", scale),
+        postgres.run(base / "postgres", scale),
+    ):
         figures.append(figure)
         print(f"measured: {figure.key}", file=sys.stderr, flush=True)
     result.parent.mkdir(parents=True, exist_ok=True)
