@@ -10,16 +10,17 @@ import errno
 import functools
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import pyfuse3
 from pyfuse3 import FUSEError
 
-from storefs import errors
+from storefs import errors, spin
+from storefs.inodes import Kind
 from storefs.vfs import Attributes, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from pyfuse3 import (
         EntryAttributes,
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 3600.0
 """How long the kernel may keep names and attributes: what changes is invalidated."""
+
+_DOCUMENT = Kind.DOCUMENT
+"""Looked up once: finding a member of an Enum costs as much as filling half an entry."""
 
 # The errno of each error, and how loudly it is told: what a person must know is a warning,
 # what programs meet every day is not.
@@ -72,6 +76,8 @@ ERRNOS: dict[type[errors.FileError], tuple[int, int]] = {
 }
 
 _F = TypeVar("_F", bound="Callable[..., Awaitable[Any]]")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def _answering(handler: _F) -> _F:
@@ -87,6 +93,23 @@ def _answering(handler: _F) -> _F:
             raise FUSEError(_errno(handler.__name__, error)) from None
 
     return cast("_F", answer)
+
+
+def _at_once(handler: Callable[_P, _R]) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """The same for a handler that never waits: one coroutine less on the way."""
+
+    call = cast("Callable[..., _R]", handler)
+
+    @functools.wraps(handler)
+    async def answer(*args: Any) -> _R:
+        try:
+            return call(*args)
+        except FUSEError:
+            raise
+        except Exception as error:
+            raise FUSEError(_errno(handler.__name__, error)) from None
+
+    return cast("Callable[_P, Coroutine[Any, Any, _R]]", answer)
 
 
 def _errno(call: str, error: Exception) -> int:
@@ -121,8 +144,16 @@ def mount(operations: Operations, mountpoint: Path, *, allow_other: bool) -> Non
     pyfuse3.init(operations, str(mountpoint), options)
 
 
-async def serve(handlers: int) -> None:
-    """Answer requests, that many at once, until terminated or unmounted."""
+async def serve(handlers: int, spin_seconds: float = 0.0) -> None:
+    """Answer requests, that many at once, until terminated or unmounted.
+
+    `spin_seconds`: how long to look for the next request before sleeping.
+    """
+    if spin_seconds and spin.worthwhile():
+        if hasattr(pyfuse3, "trio"):
+            pyfuse3.trio = spin.Waiting(spin_seconds)
+        else:
+            log.info("this pyfuse3 waits in its own way: --spin has no effect")
     await pyfuse3.main(max_tasks=handlers)
 
 
@@ -182,10 +213,8 @@ class Operations(pyfuse3.Operations):
     def _new(self, inode: Inode) -> EntryAttributes:
         return self._entry(self._vfs.remember(inode))
 
-    @_answering
-    async def lookup(
-        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
-    ) -> EntryAttributes:
+    @_at_once
+    def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         return self._entry(self._vfs.lookup(parent_inode, name))
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -195,8 +224,8 @@ class Operations(pyfuse3.Operations):
         except Exception as error:  # nobody is answered: pyfuse3 takes no FUSEError here
             _errno("forget", error)
 
-    @_answering
-    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+    @_at_once
+    def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         return self._entry(self._vfs.attributes(self._vfs.inodes.get(inode)))
 
     @_answering
@@ -216,8 +245,8 @@ class Operations(pyfuse3.Operations):
         )
         return self._entry(await self._vfs.setattr(inode, change, fh, ctx.pid))
 
-    @_answering
-    async def mknod(
+    @_at_once
+    def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
         return self._new(self._vfs.names.mknod(parent_inode, name, mode, ctx.pid))
@@ -250,14 +279,14 @@ class Operations(pyfuse3.Operations):
             parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx.pid
         )
 
-    @_answering
-    async def symlink(
+    @_at_once
+    def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         raise self._vfs.names.refuse_link(parent_inode, name)
 
-    @_answering
-    async def link(
+    @_at_once
+    def link(
         self,
         inode: InodeT,
         new_parent_inode: InodeT,
@@ -266,16 +295,16 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         raise self._vfs.names.refuse_link(new_parent_inode, new_name)
 
-    @_answering
-    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+    @_at_once
+    def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         return self._opened(self._vfs.open(inode, flags))
 
     def _opened(self, fh: int) -> FileInfo:
         direct = self._vfs.direct(fh)
         return pyfuse3.FileInfo(fh=fh, direct_io=direct, keep_cache=not direct)
 
-    @_answering
-    async def create(
+    @_at_once
+    def create(
         self,
         parent_inode: InodeT,
         name: FileNameT,
@@ -286,12 +315,12 @@ class Operations(pyfuse3.Operations):
         fh, inode = self._vfs.create(parent_inode, name, mode, flags, ctx.pid)
         return self._opened(fh), self._new(inode)
 
-    @_answering
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    @_at_once
+    def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         return self._vfs.read(fh, off, size)
 
-    @_answering
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+    @_at_once
+    def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         return self._vfs.write(fh, off, buf)
 
     @_answering
@@ -302,33 +331,44 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         await self._vfs.fsync(fh)
 
-    @_answering
-    async def release(self, fh: FileHandleT) -> None:
+    @_at_once
+    def release(self, fh: FileHandleT) -> None:
         self._vfs.release(fh)
 
-    @_answering
-    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+    @_at_once
+    def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         return self._vfs.opendir(inode)
 
-    @_answering
-    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        entry = self._blank()  # one for all: readdir_reply copies it
-        attributes, reply = self._vfs.attributes, pyfuse3.readdir_reply
-        for position, name, inode in self._vfs.listing(fh, start_id):
-            if not reply(token, name, _fill(entry, attributes(inode)), position + 1):
+    @_at_once
+    def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        # One entry for all documents and one for the others: readdir_reply copies it.
+        vfs, reply = self._vfs, pyfuse3.readdir_reply
+        measures, document, other = vfs.documents.measures, self._entry(vfs.of_documents()), None
+        for position, name, inode in vfs.listing(fh, start_id):
+            if inode.kind is _DOCUMENT:
+                entry = document
+                size, mtime_ns = measures(inode)
+                entry.st_ino = inode.ino
+                entry.st_size = size
+                entry.st_blocks = (size + 511) // 512
+                entry.st_mtime_ns = entry.st_ctime_ns = entry.st_atime_ns = mtime_ns
+            else:
+                other = other or self._blank()
+                entry = _fill(other, vfs.attributes(inode))
+            if not reply(token, name, entry, position + 1):
                 return
             inode.lookups += 1
 
-    @_answering
-    async def releasedir(self, fh: FileHandleT) -> None:
+    @_at_once
+    def releasedir(self, fh: FileHandleT) -> None:
         self._vfs.handles.close_listing(fh)
 
     @_answering
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         await self._vfs.fsync_directory()
 
-    @_answering
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+    @_at_once
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
         disk = self._vfs.statfs()
         data = pyfuse3.StatvfsData()
         data.f_bsize, data.f_frsize = disk.f_bsize, disk.f_frsize
@@ -337,20 +377,18 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = disk.f_namemax
         return data
 
-    @_answering
-    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+    @_at_once
+    def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         return self._vfs.xattr(inode, name.decode("utf-8", "surrogateescape"))
 
-    @_answering
-    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+    @_at_once
+    def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         return [name.encode() for name in self._vfs.xattrs(inode)]
 
-    @_answering
-    async def setxattr(
-        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
-    ) -> None:
+    @_at_once
+    def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
         raise self._vfs.refuse_xattr(inode, name.decode("utf-8", "surrogateescape"))
 
-    @_answering
-    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+    @_at_once
+    def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
         raise self._vfs.refuse_xattr(inode, name.decode("utf-8", "surrogateescape"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from storefs.errors import BadHandle
 
@@ -29,13 +29,21 @@ class Handle:
     """Of a control file: what it said when it was opened."""
 
 
+class Listing(NamedTuple):
+    """A directory, and what was in it when it was opened: two lists, since it may be long."""
+
+    directory: Inode
+    names: list[str]
+    inodes: list[Inode]
+
+
 class Handles:
     """The table of open handles, files and directory listings."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self._files: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[Inode, list[tuple[str, Inode]]]] = {}
+        self._listings: dict[int, Listing] = {}
         self._writers: dict[Inode, set[Handle]] = {}
 
     def __len__(self) -> int:
@@ -91,14 +99,14 @@ class Handles:
                 handle.seen = generation
                 handle.opened = 0.0
 
-    def open_listing(self, directory: Inode, names: list[tuple[str, Inode]]) -> int:
+    def open_listing(self, listing: Listing) -> int:
         """Register a snapshot of a directory's names; returns its number."""
         fh = next(self._numbers)
-        self._listings[fh] = directory, names
+        self._listings[fh] = listing
         return fh
 
-    def listing(self, fh: int) -> tuple[Inode, list[tuple[str, Inode]]]:
-        """A directory, and the snapshot of its names taken when it was opened."""
+    def listing(self, fh: int) -> Listing:
+        """The snapshot that was registered under this number."""
         return self._listings[fh]
 
     def close_listing(self, fh: int) -> None:

@@ -56,6 +56,12 @@ def seconds(text: str) -> float:
     return value
 
 
+def microseconds(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise ValueError("must be a whole number of microseconds from 0 to 999999, such as 50")
+    return int(text)
+
+
 def owner(text: str) -> tuple[int, int]:
     """User and group id from USER[:GROUP]. Raises Quit for anyone but root."""
     if os.geteuid() != 0:

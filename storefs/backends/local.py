@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import sys
 import time
 from contextlib import contextmanager, suppress
 from struct import Struct
@@ -146,7 +147,7 @@ class Local:
         deeper: list[str] = []
         with os.scandir(fd) as items:
             for item in items:
-                path = f"{directory}/{item.name}"
+                path = sys.intern(f"{directory}/{item.name}")  # kept: every table shares it
                 is_directory = item.is_dir(follow_symlinks=False)
                 if not paths.may_be_shared(f"{path}/x" if is_directory else path):
                     continue

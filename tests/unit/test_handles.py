@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storefs.errors import BadHandle
-from storefs.handles import READY_TO_WRITE, Handle, Handles
+from storefs.handles import READY_TO_WRITE, Handle, Handles, Listing
 from storefs.inodes import Inodes, Kind
 from tests.machines import follow
 
@@ -70,8 +70,8 @@ def test_a_commit_settles_what_every_handle_wrote(
 
 def test_a_listing_is_what_it_was_at_opendir(inode: Inode) -> None:
     handles, directory = Handles(), Inodes().root
-    fh = handles.open_listing(directory, [("a.json", inode)])
-    assert handles.listing(fh) == (directory, [("a.json", inode)])
+    fh = handles.open_listing(Listing(directory, ["a.json"], [inode]))
+    assert handles.listing(fh) == (directory, ["a.json"], [inode])
     handles.close_listing(fh)
     with pytest.raises(KeyError):
         handles.listing(fh)
