@@ -140,8 +140,17 @@ def _add_mount(command: argparse.ArgumentParser) -> None:
     )
     value("--backend", "NAME", "where the documents are: local, or memory to try things out")
     value("--local-store", "DIR", f"the local backend's documents (default {options.LOCAL_STORE})")
+    value("--offline", "WORD", "while the backend is away, keep changes (default) or refuse")
+    value("--commit", "WORD", "return when the backend has a change: sync (default), or behind")
+    value("--wait", "SECONDS", "at the start, wait this long for an unreachable backend")
     value("--mirror", "DIR", "this machine's own copy, log and conflicts: the root")
     _add_limits(value)
+    value(
+        "--spin",
+        "MICROSECONDS",
+        "look for the next request this long before sleeping "
+        f"(default {options.Settings.spin}, 0: never; never on one CPU)",
+    )
     value("--log-level", "LEVEL", "debug, info, warning or error")
     command.add_argument(
         "--env-file",
@@ -190,6 +199,9 @@ def _add_status(command: argparse.ArgumentParser) -> None:
 def _add_doctor(command: argparse.ArgumentParser) -> None:
     _add_mount(command)
     command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument(
+        "--sql", action="store_true", help="print what an administrator of PostgreSQL runs once"
+    )
 
 
 def _mount(args: argparse.Namespace) -> int:
@@ -239,6 +251,9 @@ def _umount(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from storefs import doctor
 
+    if args.sql:
+        print(doctor.administration(vars(args), os.environ, _cwd()), end="")
+        return Exit.DONE
     return doctor.examine(vars(args), os.environ, _cwd(), as_json=args.json)
 
 

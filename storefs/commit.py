@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Delete, Put
-from storefs.content import problem, same_value
+from storefs.backends.contract import Delete, Entry, Put
+from storefs.content import problem
 from storefs.errors import (
     AccessDenied,
     BackendFailed,
@@ -26,22 +27,31 @@ from storefs.errors import (
     InvalidDocument,
     Stale,
     StoreError,
+    Unavailable,
 )
 from storefs.kept import Kept, Place
 from storefs.mirror import digest_of
 from storefs.paths import CONFIG
+from storefs.pending import PENDING
+from storefs.resolve import Stands, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
-    from storefs.backends.contract import Blob, Change, Entry
+    from storefs.backends.contract import Blob, Change
     from storefs.documents import Documents
     from storefs.inodes import Edit, Inode
     from storefs.store import Store
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TRIES = 5
+
+_WAITING = 64
+"""Handlers that wait for the backend at once; the next one's change goes on as pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,17 @@ class Committer:
     store: Store
     documents: Documents
     kept: Kept
+    refuse: bool = False
+    """An outage makes every change fail, instead of letting it wait on this machine's disk."""
+    behind: bool = False
+    """Calls return when this machine's disk has the change; it is sent in the background."""
+    wake: Callable[[], None] = lambda: None
+    """Told when something became pending."""
     last_out: float | None = None
     """When a change of this machine last reached the backend (unix seconds)."""
     keep_config: bool = False
     """A rename made programs deaf: what their next rewrite of config.yaml replaces is kept."""
+    _waiting: int = 0
 
     async def flush(self, inode: Inode, deadline: float) -> None:
         """Commit the document's present bytes; done when it returns.
@@ -91,6 +108,8 @@ class Committer:
             raise InvalidDocument(f"{path}: not sent: {reason}; the last valid version stands")
         base = self.documents.stored(path)
         stored = self.documents.config_view.stored(path, data, base)
+        if base is not None:
+            stored = await self._settled(path, edit.base, base, stored, deadline)
         written = Written(edit, sequence, data, stored)
         record = self.documents.mirror.records.get(path)
         expect = self.documents.expect(path)
@@ -101,24 +120,93 @@ class Committer:
         try:
             entries = await self.apply([Put(path, stored, expect)], deadline)
         except Conflict as conflict:
-            await self._lost(inode, written, conflict.current[path])
+            await self._resolve(inode, written, base, conflict.current[path], deadline)
         except StoreError as error:
-            raise await self._refused(inode, written, error) from error
+            raise await self._refused(inode, written, error, deadline) from error
         else:
             if path == CONFIG and base is not None:
                 self._keep_config(base)
             self._accept(inode, written, stored, entries[path])
 
+    async def _settled(
+        self, path: str, known: bytes | None, present: bytes, stored: bytes, deadline: float
+    ) -> bytes:
+        """What to send for a write by a program that may not have read the present version."""
+        checked = self.documents.settling.check(path, known, present, stored)
+        if checked.lost is not None:
+            copy = await self.keep(path, checked.lost, deadline)
+            why = "its tokens were superseded" if checked.old_tokens else "it was not read"
+            log.warning("%s: merged with what changed elsewhere, for %s; see %s", path, why, copy)
+        return checked.data
+
     def _keep_config(self, replaced: bytes) -> None:
         if self.keep_config:
             self.keep_config = False
-            self.documents.mirror.submit(lambda: self.kept.keep(Place.CONFLICTS, CONFIG, replaced))
+            self.kept.submit(Place.CONFLICTS, CONFIG, replaced)
 
     async def apply(self, changes: list[Change], deadline: float) -> Mapping[str, Entry]:
-        """Commit one batch, again on the new revision while the backend holds the base (rule 0).
+        """Commit one batch; where the backend does not answer, leave it on this machine's disk.
 
-        Raises StoreError; a Conflict then tells the present content of every path in it.
+        The entries of what is pending have the revision PENDING. Raises StoreError; a Conflict
+        then tells the present content of every path in it. OSError where this disk has no room.
         """
+        if self._goes_pending(changes):
+            return await self._pend(changes, doubt=False)
+        self._waiting += 1
+        try:
+            return await self._send(changes, deadline)
+        except Unavailable:
+            if self.refuse:
+                raise
+        finally:
+            self._waiting -= 1
+        return await self._pend(changes, doubt=True)
+
+    def _goes_pending(self, changes: list[Change]) -> bool:
+        if any(change.path in self.documents.pending for change in changes):
+            return True
+        return not self.refuse and (
+            self.behind or not self.store.online or self._waiting >= _WAITING
+        )
+
+    async def _pend(self, changes: list[Change], *, doubt: bool) -> dict[str, Entry]:
+        """Bring changes to this machine's disk, to be sent later. Raises OSError."""
+        pending = self.documents.pending
+        group = pending.number() if len(changes) > 1 else 0
+        new = [change.path for change in changes if change.path not in pending]
+        try:
+            for change in changes:
+                data = change.data if isinstance(change, Put) else None
+                expect = None if change.expect == PENDING else change.expect
+                await self._saved(
+                    pending.add(
+                        change.path, data, expect, self._base(change.path),
+                        group=group, doubt=doubt,
+                    )
+                )  # fmt: skip
+        except OSError:
+            for path in new:
+                pending.drop(path)
+            raise
+        self.wake()
+        return {
+            change.path: Entry(PENDING, len(change.data), 0)
+            for change in changes
+            if isinstance(change, Put)
+        }
+
+    def _base(self, path: str) -> bytes | None:
+        try:
+            return self.documents.stored(path)
+        except BackendFailed:  # torn, and nobody to fetch it from
+            return None
+
+    async def _saved(self, done: Future[None]) -> None:
+        await _finished(done)
+        done.result()
+
+    async def _send(self, changes: list[Change], deadline: float) -> Mapping[str, Entry]:
+        """Commit, again on the new revision while the backend holds the base (rule 0)."""
         for _ in range(_TRIES):
             try:
                 entries = await self.store.commit(changes, deadline)
@@ -156,44 +244,96 @@ class Committer:
         return Delete(path, current.entry.revision)
 
     def _accept(self, inode: Inode, written: Written, stored: bytes, entry: Entry) -> None:
+        if (before := self._base(inode.path)) is not None:
+            self.documents.settling.supersede(inode.path, before, stored)
         self.documents.mirror.install(inode.path, stored, entry, written.edit.mtime_ns)
         self.documents.generations.advance(inode.path)
         self.documents.finish(inode, written.edit, written.sequence)
 
-    async def _lost(self, inode: Inode, written: Written, current: Blob | None) -> None:
-        """Conflict rules 1 and 4. Raises Stale unless both sides wrote the same value."""
-        path = inode.path
-        if current is not None and same_value(path, written.stored, current.data):
-            self._accept(inode, written, current.data, current.entry)
+    async def _resolve(
+        self, inode: Inode, written: Written, base: bytes | None, current: Blob | None,
+        deadline: float,
+    ) -> None:  # fmt: skip
+        """The conflict rules. Raises Stale where the backend's version stands, as `_commit`."""
+        path, ours = inode.path, written.stored
+        for _ in range(_TRIES):
+            step = resolve(path, base, ours, current, now=time.time())
+            if isinstance(step, Stands):
+                await self._stands(inode, written, current, step, deadline)
+                return
+            assert step.data is not None  # a put stays one
+            try:
+                entries = await self.apply([Put(path, step.data, step.expect)], deadline)
+            except Conflict as conflict:
+                current = conflict.current[path]
+                continue
+            except StoreError as error:
+                raise await self._refused(inode, written, error, deadline) from error
+            if step.lost is not None:
+                await self.keep(path, step.lost, deadline)
+            self._accept(inode, written, step.data, entries[path])
             return
-        sequence = written.edit.sequence
-        copy = await self.keep(Place.CONFLICTS, path, bytes(written.edit.data))
+        await self._lost(inode, written, current, deadline)
+
+    async def _stands(
+        self, inode: Inode, written: Written, current: Blob | None, step: Stands, deadline: float
+    ) -> None:
+        """The backend's version stands: the writer is told, except of tokens grown old."""
+        if step.refused or current is None:
+            await self._lost(inode, written, current, deadline)
+            return
+        if step.lost is not None:
+            copy = await self.keep(inode.path, step.lost, deadline)
+            log.warning("%s: newer tokens stand; those written here are in %s", inode.path, copy)
+        self._accept(inode, written, current.data, current.entry)
+
+    async def _lost(
+        self, inode: Inode, written: Written, current: Blob | None, deadline: float
+    ) -> None:
+        """Conflict rule 4. Raises Stale."""
+        path = inode.path
+        sequence, written.edit.told = written.edit.sequence, True
+        copy = await self.keep(path, bytes(written.edit.data), deadline)
         if current is None or len(current.data) > self.documents.max_size:  # which is not shown
             self.documents.marks.mark([path])
         else:
+            if (before := self._base(path)) is not None:
+                self.documents.settling.supersede(path, before, current.data)
+                self.documents.settling.deliver(path, before, current.data)
             self.documents.mirror.install(path, current.data, current.entry, time.time_ns())
         inode.installed = self.documents.generations.advance(path)
         self.documents.finish(inode, written.edit, sequence)
         raise Stale(f"{path}: changed elsewhere; that version stands, this one is in {copy}")
 
-    async def _refused(self, inode: Inode, written: Written, error: StoreError) -> FileError:
+    async def _refused(
+        self, inode: Inode, written: Written, error: StoreError, deadline: float
+    ) -> FileError:
         """The backend did not take it: keep a copy, show the old version again."""
         path = inode.path
         if isinstance(error, Invalid):
             written.edit.refused = written.sequence
             return InvalidDocument(f"{path}: not sent: {self.store.backend.identity}: {error}")
-        copy = await self.keep(Place.CONFLICTS, path, written.shown)
+        written.edit.told = True
+        copy = await self.keep(path, written.shown, deadline)
         self.documents.generations.advance(path)
         self.documents.marks.mark([path])
         self.documents.finish(inode, written.edit, written.sequence)
         said = f"{path}: not sent: {self.store.backend.identity}: {error}; a copy is in {copy}"
         return Denied(said) if isinstance(error, AccessDenied) else BackendFailed(said)
 
-    async def keep(self, place: Place, path: str, data: bytes) -> str:
-        """Keep a copy and wait until it is on disk; returns its place. Raises OSError."""
-        done = self.documents.mirror.submit(lambda: self.kept.keep(place, path, data))
-        copy = await trio.to_thread.run_sync(done.result)
-        return str(copy)
+    async def keep(self, path: str, data: bytes, deadline: float) -> str:
+        """Keep a conflict copy and wait until it is on disk, until `deadline` at most.
+
+        Returns its place, for a message. Raises OSError. It does not wait for the mirror's
+        writer, which a flood of changes in the backend keeps busy for many deadlines.
+        """
+        copy = self.kept.submit(Place.CONFLICTS, path, data)
+        with trio.move_on_at(deadline):
+            await _finished(copy)
+        if copy.done():
+            return copy.result()
+        copy.add_done_callback(_report)
+        return f"{Place.CONFLICTS.value} as soon as this disk takes it"
 
     async def unlink(self, inode: Inode, deadline: float) -> None:
         """Commit the delete, then take the name away. Raises Busy, Denied, BackendFailed."""
@@ -208,10 +348,10 @@ class Committer:
     async def delete(self, path: str, deadline: float) -> None:
         """Commit the delete of what this machine saw last. Raises Busy, Denied, BackendFailed."""
         expect = self.documents.expect(path)
-        if expect is None:
+        if expect is None and path not in self.documents.pending:
             return
         try:
-            await self.apply([Delete(path, expect)], deadline)
+            await self.apply([Delete(path, expect or PENDING)], deadline)
         except StoreError as error:
             raise self.name_error(path, error) from error
 
@@ -232,5 +372,24 @@ class Committer:
         if path in documents.mirror.records:
             documents.mirror.drop(path)
         documents.inodes.unlink(inode)
+        documents.settling.forget(path)
         documents.generations.advance(path)
         documents.marks.removed(path)
+
+
+async def _finished(work: Future[T]) -> None:
+    """Wait until a thread is done with it, well or not."""
+    token, done = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def tell(_: object) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    work.add_done_callback(tell)
+    await done.wait()
+
+
+def _report(copy: Future[str]) -> None:
+    """What became of a copy that nobody waits for any more."""
+    if error := copy.exception():
+        log.error("a conflict copy is lost: %s", error)

@@ -74,6 +74,17 @@ def examine(
     return Exit.FAILED if any(finding.level == "fail" for finding in findings) else Exit.DONE
 
 
+def administration(given: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> str:
+    """The SQL that makes a PostgreSQL database ready for these settings. Raises Quit."""
+    settings = options.load(given, environ, cwd)
+    if settings.backend != "postgres":
+        cause = f"--sql is for PostgreSQL, but {settings.chosen}: set PGSTORE_DSN"
+        raise Quit(Exit.SETTINGS, cause)
+    from storefs.backends import postgres
+
+    return postgres.administration(settings)
+
+
 def _findings(
     given: Mapping[str, object], environ: Mapping[str, str], cwd: Path
 ) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from storefs.errors import BackendFailed, DocumentTooLarge, Stale
 from storefs.inodes import Edit, Kind
 from storefs.mirror import VANISHED, Torn
 from storefs.paths import CONFIG
+from storefs.settling import Settling
 
 if TYPE_CHECKING:
     from storefs.backends.contract import Revision
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from storefs.locks import PathLocks
     from storefs.marks import Marks
     from storefs.mirror import Mirror
+    from storefs.pending import PendingChanges
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,9 @@ class Documents:
     marks: Marks
     locks: PathLocks
     config_view: ConfigView
+    pending: PendingChanges
     max_size: int
+    settling: Settling = field(default_factory=Settling)
     held_back: dict[str, float] = field(default_factory=dict)
     """Documents renamed to a local name: path -> when the delete goes out (monotonic)."""
     scratch: dict[Inode, float] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class Documents:
 
     def busy(self, path: str) -> bool:
         """Whether a change by a program of this machine is under way."""
-        if self.locks.held(path) or path in self.held_back:
+        if self.locks.held(path) or path in self.held_back or path in self.pending:
             return True
         inode = self.inodes.find(path)
         return inode is not None and inode.kind is Kind.DOCUMENT and self.changing(inode)
@@ -104,6 +108,9 @@ class Documents:
         """The stored bytes, None for a path without a record. Raises BackendFailed."""
         if path not in self.mirror.records:
             return None
+        change = self.pending.get(path)
+        if change is not None and change.data is not None:
+            return change.data
         try:
             return self.mirror.content(path)
         except (Torn, OSError) as error:
@@ -141,6 +148,8 @@ class Documents:
 
     def expect(self, path: str) -> Revision | None:
         """The revision that a commit of `path` must find."""
+        if change := self.pending.get(path):
+            return change.expect
         record = self.mirror.records.get(path)
         return record.revision if record and record.revision != VANISHED else None
 
@@ -152,6 +161,8 @@ class Documents:
             edit = inode.edit = Edit(data, time.time_ns())
         elif empty:
             edit.data.clear()
+        if not edit.changed or not edit.sequence:
+            edit.base, edit.told = self.settling.base(inode.path), False
         edit.changed = True
         edit.sequence += 1
         edit.mtime_ns = time.time_ns()
@@ -195,9 +206,12 @@ class Documents:
                 "open it again"
             )
 
-    def freeze(self, inode: Inode) -> None:
-        """Keep the bytes of a document that loses its name for the handles still open."""
-        if inode.opens and inode.edit is None:
+    def freeze(self, inode: Inode, *, replaced: bool = False) -> None:
+        """Keep the bytes of a document that loses its name for the handles still open.
+
+        `replaced`: the name goes to another file, so who looked it up a moment ago may open it.
+        """
+        if (inode.opens or (replaced and inode.lookups)) and inode.edit is None:
             with suppress(BackendFailed):  # torn: what was asked for is done all the same
                 inode.edit = Edit(bytearray(self.data(inode)), self.mtime_ns(inode))
         if inode.edit is not None:

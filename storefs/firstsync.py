@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING
 import trio
 
 from storefs import disk
-from storefs.backends.contract import Put
+from storefs.backends.contract import Entry, Put
 from storefs.content import problem
-from storefs.errors import Conflict
+from storefs.errors import Conflict, Unavailable
 from storefs.inodes import Kind
 from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn, digest_of
 from storefs.paths import CONFIG, SHARED, ancestors, is_document
+from storefs.pending import PENDING
 from storefs.store import CHUNK
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from storefs.admission import Admission
-    from storefs.backends.contract import Blob, Entry
+    from storefs.backends.contract import Blob
     from storefs.commit import Committer
     from storefs.documents import Documents
     from storefs.index import Row
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from storefs.vanishing import Vanishing
 
 log = logging.getLogger(__name__)
+
+_Stamp = tuple[int, int]
+"""Size and mtime of a file: all that is kept of its status, there may be 100,000."""
 
 FIRST_DEADLINE = 60.0
 """Seconds for committing the first config: nobody waits behind a lock yet."""
@@ -65,7 +69,7 @@ class FirstSync:
     _committed: set[str] = field(default_factory=set)
     """What this run itself sent, after the snapshot."""
 
-    async def run(self, rows: list[Row], now: Callable[[], float]) -> None:
+    async def run(self, rows: Iterable[Row], now: Callable[[], float]) -> None:
         """Make mirror, index and tree agree with the backend. Raises StoreError, Quit, OSError.
 
         `now` is the clock of deadlines.
@@ -73,50 +77,97 @@ class FirstSync:
         disk.make_directory(self.dir_fd, disk.TEMPORARY)
         for left in disk.listing(self.dir_fd, disk.TEMPORARY):
             disk.remove(self.dir_fd, f"{disk.TEMPORARY}/{left.name}")
-        files, directories = self._scan()
-        self._adopt(rows, files)
-        listed = self.admission.select(await self.store.snapshot())
+        directories = self._survey(rows)
+        await self._agree(frozenset(directories), now)
+        # Until this task is resumed once more trio holds what its last thread answered: the
+        # snapshot, whose memory the tree can use.
+        await trio.lowlevel.checkpoint()
+        self._grow(directories)
+
+    async def _agree(self, taken: frozenset[str], now: Callable[[], float]) -> None:
+        """Have what the backend has; what it said is dropped with the return. See `run`."""
+        self._take_up_pending()
+        try:
+            listed = self.admission.select(await self.store.snapshot())
+        except Unavailable as error:
+            self._start_offline(error)
+            return
         if self.fresh and not listed:
             with trio.CancelScope(shield=True):  # nothing would take up half a migration
                 await self._take_in(now() + FIRST_DEADLINE)
             listed = self.admission.select(await self.store.snapshot())
-        taken = frozenset(directories)
         snapshot = {path: entry for path, entry in listed.items() if self._has_place(path, taken)}
         await self._fetch(snapshot)
         await self._make_first_config(now() + FIRST_DEADLINE)
         for path in sorted(self._strays):
             self._set_aside(path)
         self._let_go(snapshot)
-        self._grow(directories)
 
-    def _scan(self) -> tuple[dict[str, os.stat_result], list[str]]:
-        files: dict[str, os.stat_result] = {}
+    def _survey(self, rows: Iterable[Row]) -> list[str]:
+        """Look at what lies on disk, with the index in hand; returns the directories."""
+        files, directories = self._scan()
+        self._adopt(rows, files)
+        return directories
+
+    def _scan(self) -> tuple[dict[str, _Stamp], list[str]]:
+        files: dict[str, _Stamp] = {}
         directories: list[str] = []
         for top in SHARED:
             if self.documents.inodes.top in ("", top):
                 for path, info in disk.walk(self.dir_fd, top):
                     if stat.S_ISREG(info.st_mode):
-                        files[path] = info
+                        files[path] = info.st_size, info.st_mtime_ns
                     elif stat.S_ISDIR(info.st_mode):
                         directories.append(path)
                     else:
                         log.warning("%s: neither file nor directory; not shown", path)
         return files, directories
 
-    def _adopt(self, rows: list[Row], files: dict[str, os.stat_result]) -> None:
+    def _adopt(self, rows: Iterable[Row], files: dict[str, _Stamp]) -> None:
         """Believe the index where the file agrees; know the path, but fetch it, where not."""
         mirror = self.documents.mirror
         for row in rows:
             if not self.admission.concerns(row.path):
                 continue
             mirror.adopt(row)
-            info = files.pop(row.path, None)
-            if info is None:
+            stamp = files.pop(row.path, None)
+            if stamp is None:
                 mirror.torn.add(row.path)
-            elif (info.st_size, info.st_mtime_ns) != (row.size, row.mtime_ns):
+            elif stamp != (row.size, row.mtime_ns):
                 self._examine(row)
         self._strays.update(path for path in files if is_document(path))
         self._locals = files.keys() - self._strays
+
+    def _take_up_pending(self) -> None:
+        """What an earlier run could not send is what programs of this machine see."""
+        mirror = self.documents.mirror
+        for change in self.documents.pending:
+            path = change.path
+            if change.data is None:
+                self._strays.discard(path)
+                if path in mirror.records:
+                    mirror.drop(path)
+                continue
+            record = mirror.records.get(path)
+            if record is None or record.digest != digest_of(change.data):
+                if path in self._strays and disk.read(self.dir_fd, path) != change.data:
+                    self._set_aside(path)
+                mtime_ns = int(change.since * 1e9)
+                mirror.install(path, change.data, Entry(PENDING, len(change.data), 0), mtime_ns)
+            self._strays.discard(path)
+            self._locals.discard(path)
+
+    def _start_offline(self, error: Unavailable) -> None:
+        """Nobody answers: show what this machine has. Raises `error` where that is nothing."""
+        if self.fresh or not self.documents.mirror.records:
+            raise error
+        log.error(
+            "%s cannot be reached (%s): starting from this machine's mirror",
+            self.store.backend.identity, error,
+        )  # fmt: skip
+        for path in sorted(self._strays):
+            self._set_aside(path)
+        self.documents.marks.mark_everything()
 
     def _examine(self, row: Row) -> None:
         data = disk.read(self.dir_fd, row.path)
@@ -160,16 +211,24 @@ class FirstSync:
         wanted = [
             path
             for path, entry in snapshot.items()
-            if path not in mirror.records
-            or mirror.records[path].revision != entry.revision
-            or path in mirror.torn
+            if path not in self.documents.pending
+            and (
+                path not in mirror.records
+                or mirror.records[path].revision != entry.revision
+                or path in mirror.torn
+            )
         ]
+        written: Future[object] | None = None
         for start in range(0, len(wanted), CHUNK):
-            for path, blob in await self.store.read(wanted[start : start + CHUNK]):
+            blobs = await self.store.read(wanted[start : start + CHUNK])
+            if written is not None:  # what the disk has not taken yet stays in memory
+                await trio.to_thread.run_sync(written.result)
+            for path, blob in blobs:
                 if blob is None:
                     snapshot.pop(path)
                 elif self.admission.admits(path, len(blob.data)):
                     self._arrive(path, blob)
+            written = mirror.submit(lambda: None)
 
     def _arrive(self, path: str, blob: Blob) -> None:
         known = path in self._strays or path in self._locals
@@ -196,14 +255,20 @@ class FirstSync:
         try:
             await self._commit(CONFIG, data, deadline)
         except Conflict:  # another machine made one at the same moment
-            await self._fetch({CONFIG: (await self.store.snapshot())[CONFIG]})
+            for path, blob in await self.store.read([CONFIG]):  # a listing may lag behind
+                if blob is not None and self.admission.admits(path, len(blob.data)):
+                    self._arrive(path, blob)
             return
         log.info("%s: made from %s", CONFIG, origin)
 
     def _let_go(self, snapshot: dict[str, Entry]) -> None:
         """Documents that vanished from the backend since this machine saw them."""
         mirror = self.documents.mirror
-        known = [path for path, record in mirror.records.items() if record.revision != VANISHED]
+        known = [
+            path
+            for path, record in mirror.records.items()
+            if record.revision != VANISHED and path not in self.documents.pending
+        ]
         gone = [path for path in known if path not in snapshot and path not in self._committed]
         self.vanishing.note(gone, time.monotonic())
         if self.vanishing.too_many(len(known)):

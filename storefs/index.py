@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ class Row(NamedTuple):
 class Index:
     """The table of documents. A file that cannot be used is set aside and begun anew."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, expected: bool = False) -> None:
+        """`expected`: the root was used before, so it is worth a warning when there is none."""
         self._file = file
+        self._expected = expected
         try:
             self._db = self._connect()
         except sqlite3.DatabaseError as error:
@@ -57,6 +60,7 @@ class Index:
                 aside.name,
             )
             self._set_aside(aside)
+            self._expected = False
             self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -69,13 +73,15 @@ class Index:
             if found == 0:
                 db.execute(_SCHEMA)
                 db.execute(f"PRAGMA user_version={_FORMAT}")
+                if self._expected:
+                    log.warning("%s: the index is missing; rebuilt from the backend", self._file)
             elif found != _FORMAT:
                 raise sqlite3.DatabaseError(f"format {found}, this version reads {_FORMAT}")
             db.execute(f"SELECT {', '.join(Row._fields)} FROM documents LIMIT 0").close()
             with closing(db.execute("PRAGMA quick_check(1)")) as cursor:
                 verdict: str = cursor.fetchone()[0]
             if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
+                raise sqlite3.DatabaseError(" ".join(verdict.split()))
         except BaseException:
             db.close()
             raise
@@ -88,8 +94,13 @@ class Index:
 
     def load(self) -> list[Row]:
         """Every row. Raises sqlite3.Error."""
+        return [*self.rows()]
+
+    def rows(self) -> Iterator[Row]:
+        """The same one by one. Paths are interned: the tables that know one share its bytes."""
         with closing(self._db.execute("SELECT * FROM documents ORDER BY path")) as cursor:
-            return [Row(*row) for row in cursor]
+            for path, *rest in cursor:
+                yield Row(sys.intern(path), *rest)
 
     def write(self, puts: Iterable[Row], deletes: Iterable[str]) -> None:
         """Apply both in one transaction. Raises sqlite3.Error; then nothing is applied."""
@@ -99,7 +110,8 @@ class Index:
             self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", puts)
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
 
     def close(self) -> None:

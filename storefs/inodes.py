@@ -7,6 +7,7 @@ changes them they live in the inode's `edit`.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -41,6 +42,10 @@ class Edit:
     """Counts writes, so that a commit knows whether it sent the latest."""
     refused: int = -1
     """The sequence that a commit found empty or invalid: these bytes are scratch."""
+    base: bytes | None = None
+    """Stored form of the version its writer knew, where that is not the present one."""
+    told: bool = False
+    """Whoever wrote these bytes was told by an errno that they do not stand."""
     scheduled: bool = False
     """A background commit is on its way (a truncate without a handle, a release)."""
 
@@ -115,10 +120,10 @@ class Inodes:
             return name
         return f"{directory.path}/{name}"
 
-    def add(self, directory: Inode, name: str, kind: Kind) -> Inode:
-        """A new inode under a name that is free."""
+    def add(self, directory: Inode, name: str, kind: Kind, path: str = "") -> Inode:
+        """A new inode under a name that is free. `path`, if at hand, is shared and not made."""
         children: dict[str, Inode] | None = {} if kind is Kind.DIRECTORY else None
-        inode = Inode(next(self._numbers), self.join(directory, name), kind, children)
+        inode = Inode(next(self._numbers), path or self.join(directory, name), kind, children)
         if children is not None:
             inode.changed_ns = time.time_ns()
         self._table[inode.ino] = inode
@@ -136,7 +141,7 @@ class Inodes:
             assert directory.children is not None
             below = directory.children.get(part)
             directory = below or self.add(directory, part, Kind.DIRECTORY)
-        return self.add(directory, name, kind)
+        return self.add(directory, name, kind, path)
 
     def parent_of(self, inode: Inode) -> Inode:
         """The directory that holds a linked inode."""
@@ -188,3 +193,6 @@ class Inodes:
         """Drop an inode that has neither name nor references nor handles."""
         if not inode.linked and inode.lookups <= 0 and inode.opens == 0:
             self._table.pop(inode.ino, None)
+            if inode.fd >= 0:
+                os.close(inode.fd)
+                inode.fd = -1

@@ -1,14 +1,17 @@
 """What would otherwise be lost: conflict copies, found files, and what reconcile removed.
 
 Each is a plain file in a directory of its own below `.storefs/`, named after the document's
-path, the time and the content, never ending in `.json`. Blocking: runs in the mirror's writer.
+path, the time and the content, never ending in `.json`. Blocking, and used by two threads: the
+mirror's writer, and one of its own for copies that somebody waits for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 
@@ -51,6 +54,16 @@ class Kept:
     def __init__(self, dir_fd: int) -> None:
         self._dir_fd = dir_fd
         self._calls = 0
+        self._one_at_a_time = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kept")
+
+    def submit(self, place: Place, path: str, data: bytes) -> Future[str]:
+        """`keep` in a thread that waits for nothing but the disk."""
+        return self._thread.submit(self.keep, place, path, data)
+
+    def close(self) -> None:
+        """Wait until everything submitted is on disk."""
+        self._thread.shutdown()
 
     def keep(self, place: Place, path: str, data: bytes) -> str:
         """Keep a copy of what `path` held; identical conflicts once.
@@ -58,6 +71,10 @@ class Kept:
         Returns its path below the root. Durable, except in the trash: what lies there is a
         convenience. Raises OSError.
         """
+        with self._one_at_a_time:
+            return self._keep(place, path, data)
+
+    def _keep(self, place: Place, path: str, data: bytes) -> str:
         stem, digest = stem_of(path), hashlib.sha256(data).hexdigest()[:12]
         if place is Place.CONFLICTS:
             for name in self._names(place):
@@ -65,7 +82,10 @@ class Kept:
                     return f"{place.value}/{name}"
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         target = f"{place.value}/{stem}~{moment}~{digest}"
-        disk.replace(self._dir_fd, target, data, durable=place is not Place.TRASH)
+        try:
+            disk.replace(self._dir_fd, target, data, durable=place is not Place.TRASH)
+        except OSError as error:  # a full disk, most likely: write(2) names no path
+            raise OSError(error.errno, error.strerror, target) from error
         self._prune(place, stem)
         return target
 
@@ -92,7 +112,7 @@ class Kept:
     def _prune(self, place: Place, stem: str) -> None:
         """Remove the oldest copies beyond the limits; found files are never removed."""
         if place is Place.CONFLICTS:
-            own = [name for name in self._by_age(place) if _stem_in(name) == stem]
+            own = [name for _, _, name in self._by_age(place) if _stem_in(name) == stem]
             for name in own[:-_PER_DOCUMENT]:
                 disk.remove(self._dir_fd, f"{place.value}/{name}")
             self._shrink(place, _CONFLICT_BYTES)
@@ -100,23 +120,29 @@ class Kept:
             self._calls += 1
             if self._calls % _TRASH_CALLS != 1:
                 return
-            for name in self._by_age(place):
-                if time.time() - self._info(place, name).st_mtime > _TRASH_SECONDS:
-                    disk.remove(self._dir_fd, f"{place.value}/{name}")
+            too_old = time.time_ns() - _TRASH_SECONDS * 1_000_000_000
+            for mtime_ns, _, name in self._by_age(place):
+                if mtime_ns >= too_old:
+                    break
+                disk.remove(self._dir_fd, f"{place.value}/{name}")
             self._shrink(place, _TRASH_BYTES)
 
     def _shrink(self, place: Place, limit: int) -> None:
-        names = self._by_age(place)
-        sizes = [self._info(place, name).st_size for name in names]
-        total = sum(sizes)
-        for name, size in zip(names, sizes, strict=True):
+        copies = self._by_age(place)
+        total = sum(size for _, size, _ in copies)
+        for _, size, name in copies:
             if total <= limit:
                 return
             disk.remove(self._dir_fd, f"{place.value}/{name}")
             total -= size
 
-    def _by_age(self, place: Place) -> list[str]:
-        return sorted(self._names(place), key=lambda name: self._info(place, name).st_mtime_ns)
-
-    def _info(self, place: Place, name: str) -> os.stat_result:
-        return os.stat(f"{place.value}/{name}", dir_fd=self._dir_fd, follow_symlinks=False)
+    def _by_age(self, place: Place) -> list[tuple[int, int, str]]:
+        """Mtime (ns), size and name of the copies, the oldest first; there may be 100,000."""
+        copies = []
+        for name in self._names(place):
+            with suppress(FileNotFoundError):  # a person may remove copies at any moment
+                path = f"{place.value}/{name}"
+                info = os.stat(path, dir_fd=self._dir_fd, follow_symlinks=False)
+                copies.append((info.st_mtime_ns, info.st_size, name))
+        copies.sort()
+        return copies

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from storefs import disk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from storefs.inodes import Inode
 
 
@@ -78,14 +80,16 @@ class LocalFiles:
     def write(self, inode: Inode, offset: int, data: bytes) -> int:
         """All of `data`, at `offset`."""
         done = 0
-        while done < len(data):
-            done += os.pwrite(inode.fd, data[done:], offset + done)
+        with _naming(inode):
+            while done < len(data):
+                done += os.pwrite(inode.fd, data[done:], offset + done)
         return done
 
     def resize(self, inode: Inode, size: int) -> None:
         """Cut or extend with zeros."""
         if inode.fd >= 0:
-            os.ftruncate(inode.fd, size)
+            with _naming(inode):
+                os.ftruncate(inode.fd, size)
             return
         fd = os.open(inode.path, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=self.dir_fd)
         try:
@@ -132,3 +136,12 @@ class LocalFiles:
         """An empty directory goes; one that was never on this disk is gone already."""
         with suppress(FileNotFoundError):
             os.rmdir(path, dir_fd=self.dir_fd)
+
+
+@contextmanager
+def _naming(inode: Inode) -> Iterator[None]:
+    """A call on a descriptor fails without a path, which the log must name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, inode.path) from error

@@ -34,15 +34,30 @@ VANISHED = Revision("")
 
 _BATCH = 2000
 
+_ENTRY = 300
+"""Bytes that the LRU's tables take for an entry, beside its content (measured)."""
 
-@dataclass(slots=True)
+
 class Record:
-    """A document as the mirror holds it; `size` and `digest` are of the stored bytes."""
+    """A document as the mirror holds it; `size` and `digest` are of the stored bytes.
 
-    revision: Revision
-    size: int
-    mtime_ns: int
-    digest: bytes
+    Kept small, there may be 100,000: a revision that is the digest is not kept twice.
+    """
+
+    __slots__ = ("_revision", "digest", "mtime_ns", "size")
+
+    def __init__(self, revision: Revision, size: int, mtime_ns: int, digest: bytes) -> None:
+        self.size, self.mtime_ns, self.digest = size, mtime_ns, digest
+        self.revision = revision
+
+    @property
+    def revision(self) -> Revision:
+        """The backend's, see VANISHED."""
+        return Revision(self.digest.hex()) if self._revision is None else self._revision
+
+    @revision.setter
+    def revision(self, revision: Revision) -> None:
+        self._revision = None if revision == self.digest.hex() else revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,7 @@ class Mirror:
         """What the disk refused last; empty while it takes everything."""
         self._dir_fd = dir_fd
         self._index = index
-        self._memory: LRUCache[str, bytes] = LRUCache(cache_size, getsizeof=len)
+        self._memory: LRUCache[str, bytes] = LRUCache(cache_size, getsizeof=_cost)
         self._unsaved: dict[str, bytes] = {}
         self._unsaved_lock = threading.Lock()  # guards _unsaved, which both threads change
         self._queue: SimpleQueue[tuple[str, _Save | None] | _Call | None] = SimpleQueue()
@@ -210,6 +225,11 @@ class Mirror:
             for path, save in saves.items():
                 if self._unsaved.get(path) is save.data:
                     del self._unsaved[path]
+
+
+def _cost(data: bytes) -> int:
+    """Bytes of memory that one entry of the cache takes."""
+    return len(data) + _ENTRY
 
 
 def _nothing() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -18,7 +20,7 @@ from storefs.backends import connect
 from storefs.commit import Committer
 from storefs.control import Control
 from storefs.documents import ConfigView, Documents
-from storefs.errors import Exit, FileError, Quit, StoreError
+from storefs.errors import Exit, FileError, Quit, StoreError, Unavailable
 from storefs.firstconfig import first_config
 from storefs.firstsync import FirstSync
 from storefs.generations import Generations
@@ -31,12 +33,14 @@ from storefs.locks import PathLocks
 from storefs.marks import Marks
 from storefs.mirror import Mirror
 from storefs.names import Names
+from storefs.pending import PendingChanges
 from storefs.raising import Raiser
 from storefs.reconcile import Reconcile
 from storefs.removals import Removals
 from storefs.rename import Renames
 from storefs.report import Report
 from storefs.root import open_root
+from storefs.sending import Sending
 from storefs.store import Store
 from storefs.vfs import Vfs
 
@@ -81,15 +85,29 @@ def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], N
         root = open_root(settings, backend.identity)
         undo.callback(root.close)
         logs.open_log(root.path)
-        index = Index(root.path / ".storefs" / "index.sqlite")
+        index = Index(root.path / ".storefs" / "index.sqlite", expected=not root.fresh)
         mirror = Mirror(root.dir_fd, index, settings.cache_size)
         undo.callback(mirror.close)
         mount = Mount(settings, backend, root, index, mirror)
+        undo.callback(mount.committer.kept.close)
+        undo.callback(mount.documents.pending.close)
         try:
             trio.run(mount.run, ready)
         except ExceptionGroup as group:
             raise _only_quit(group) from None
     return Exit.DONE
+
+
+def _tidy() -> None:
+    """Once, between the first synchronisation and the mount: what was begun stays.
+
+    The collector need not look at 100,000 documents again each time, and the C library gives
+    back what it keeps for more of the same (measured: a sixth of the whole).
+    """
+    gc.collect()
+    gc.freeze()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # glibc has it
+        trim(0)
 
 
 def _only_quit(group: ExceptionGroup) -> Exception:
@@ -134,9 +152,14 @@ class Mount:
         view = ConfigView(None if settings.auth_dir == "keep" else shown)
         self.documents = Documents(
             mirror, inodes, handles, Generations(), Marks(), PathLocks(), view,
-            settings.max_file_size,
+            PendingChanges(dir_fd), settings.max_file_size,
         )  # fmt: skip
-        self.committer = Committer(self.store, self.documents, Kept(dir_fd))
+        self.committer = Committer(
+            self.store, self.documents, Kept(dir_fd),
+            refuse=settings.offline == "refuse", behind=settings.commit == "behind",
+        )  # fmt: skip
+        self.sending = Sending(self.committer, settings.deadline)
+        self.committer.wake = self.store.on_return = self.sending.wake
         self.renames = Renames(self.committer, local)
         removals = Removals(self.store, self.documents, self.raiser)
         self.reconcile = Reconcile(
@@ -155,8 +178,8 @@ class Mount:
             self._read_only, min(settings.dir_wait, settings.deadline),
         )  # fmt: skip
         self.vfs = Vfs(
-            inodes, handles, self.documents, self.committer, local, control, names,
-            self._commit_later, settings.deadline,
+            inodes, handles, self.documents, self.committer, self.sending, local, control,
+            names, self._commit_later, settings.deadline,
         )  # fmt: skip
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
@@ -169,6 +192,7 @@ class Mount:
             await nursery.start(self._obey)
             await nursery.start(self.store.run)
             await self.synchronise()
+            _tidy()
             self._mount()
             try:
                 nursery.start_soon(self._serve_kernel)
@@ -176,6 +200,7 @@ class Mount:
                 outside = trio.CancelScope()
                 nursery.start_soon(self._follow_outside, outside)
                 nursery.start_soon(self._persist, self._expire)
+                nursery.start_soon(self._persist, self.sending.run)
                 ready(self._announcement())
                 await self._told.wait()
                 outside.cancel()
@@ -196,7 +221,9 @@ class Mount:
         )  # fmt: skip
         try:
             with self._starting:
-                await first.run(self._index.load(), trio.current_time)
+                self.documents.pending.load()
+                await self._await_backend()
+                await first.run(self._index.rows(), trio.current_time)
         except StoreError as error:
             self._root.abandon()
             identity = self.store.backend.identity
@@ -204,6 +231,18 @@ class Mount:
         if self._starting.cancelled_caught:
             self._root.abandon()
             raise Quit(Exit.FAILED, "told to end before the mount was made")
+
+    async def _await_backend(self) -> None:
+        """Let a backend that starts with this machine come up, for as long as `--wait` says."""
+        until = trio.current_time() + self._settings.wait
+        while trio.current_time() < until:
+            try:
+                await self.store.snapshot()
+            except Unavailable as error:
+                log.info("%s: waiting for it: %s", self.store.backend.identity, error)
+                await trio.sleep(min(_TICK, until - trio.current_time()))
+            else:
+                return
 
     def _mount(self) -> None:
         settings = self._settings
@@ -226,7 +265,7 @@ class Mount:
     async def _serve_kernel(self) -> None:
         try:
             with self._serving:
-                await fuse.serve(_HANDLERS)
+                await fuse.serve(_HANDLERS, self._settings.spin / 1e6)
         finally:
             self._ended.set()
             self._told.set()
@@ -288,6 +327,8 @@ class Mount:
             await self.send_changes()
         if sending.cancelled_caught:
             await self._keep_changes()
+        if left := len(self.documents.pending):
+            log.warning("%d changes are not sent: the next start of this mount sends them", left)
         fuse.terminate()
         with trio.move_on_after(deadline + 1):
             await self._ended.wait()
@@ -308,6 +349,7 @@ class Mount:
             await self.vfs.give_up(inode)
         for path in list(self.documents.held_back):
             await self.renames.let_go(path, self._settings.deadline)
+        await self.sending.drain()
 
     async def _keep_changes(self) -> None:
         """What could not be sent in time becomes a conflict copy."""

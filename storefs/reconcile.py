@@ -188,7 +188,11 @@ class Reconcile:
             or records[path].revision != entry.revision
             or path in documents.mirror.torn
         ]
-        gone = [path for path in records if path not in shown and removals.is_news(path, mark)]
+        gone = [
+            path
+            for path in records
+            if path not in shown and path not in documents.pending and removals.is_news(path, mark)
+        ]
         for path in shown:
             removals.returned(path)
             self._announce(path)
@@ -259,7 +263,10 @@ class Reconcile:
         """Bytes, size and a new mtime in one step; then the event. No await in here."""
         documents = self.documents
         inode = documents.inodes.find(path)
-        self._set_aside(path, inode)
+        replaced = self._set_aside(path, inode)
+        if replaced is not None:
+            documents.settling.supersede(path, replaced, blob.data)
+            documents.settling.deliver(path, replaced, blob.data)
         documents.mirror.install(path, blob.data, blob.entry, time.time_ns())
         generation = documents.generations.advance(path)
         self.last_in = time.time()
@@ -269,8 +276,11 @@ class Reconcile:
             inode.installed = generation
             self.raiser.request(Raise(Event.MODIFIED, path, generation, inode.ino))
 
-    def _set_aside(self, path: str, inode: Inode | None) -> None:
-        """Keep what an install replaces: the last version, scratch, a local file of that name."""
+    def _set_aside(self, path: str, inode: Inode | None) -> bytes | None:
+        """Keep what an install replaces: the last version, scratch, a local file of that name.
+
+        Returns the last version, in stored form.
+        """
         mirror, kept = self.documents.mirror, self.committer.kept
         if inode is not None and inode.kind is Kind.LOCAL:
             log.warning("%s exists in the backend: the local file moved to found/", path)
@@ -288,6 +298,8 @@ class Reconcile:
             with suppress(Torn, OSError):
                 old = mirror.content(path)
                 mirror.submit(lambda: kept.keep(Place.TRASH, path, old))
+                return old
+        return None
 
     def _show(self, path: str) -> None:
         """Replace bytes that were written, but are not what the mirror holds."""
@@ -306,7 +318,17 @@ class Reconcile:
         if path not in documents.mirror.records:
             self.removals.remove(path, time.monotonic())
             return
+        if inode.edit is not None and not inode.edit.told:
+            self._deliver_instead(path, bytes(inode.edit.data))
         inode.edit = None
         documents.mirror.touch(path, time.time_ns())
         inode.installed = documents.generations.advance(path)
         self.raiser.request(Raise(Event.MODIFIED, path, inode.installed, inode.ino))
+
+    def _deliver_instead(self, path: str, written: bytes) -> None:
+        """Whoever wrote is about to be told of what was stored instead of it."""
+        documents = self.documents
+        with suppress(BackendFailed):
+            if (stored := documents.stored(path)) is not None:
+                known = documents.config_view.stored(path, written, stored)
+                documents.settling.deliver(path, known, stored)

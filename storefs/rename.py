@@ -28,6 +28,7 @@ from storefs.errors import (
 from storefs.inodes import Edit, Kind
 from storefs.mirror import digest_of
 from storefs.paths import CONFIG, is_document
+from storefs.pending import PENDING
 
 if TYPE_CHECKING:
     from storefs.backends.contract import Change, Entry
@@ -68,8 +69,14 @@ class Renames:
         elif source.kind is Kind.DOCUMENT:
             await self._hold_back(source, directory, name, target)
         else:
+            self._hold_open(target)
             self.local.rename(source.path, path)
             self._take_place(source, directory, name, target)
+
+    def _hold_open(self, target: Inode | None) -> None:
+        """Let a program that looked the name up a moment ago still open what is replaced."""
+        if target is not None and target.kind is Kind.LOCAL and target.lookups:
+            self.local.open(target)
 
     def _take_place(self, source: Inode, directory: Inode, name: str, target: Inode | None) -> None:
         inodes = self.committer.documents.inodes
@@ -113,7 +120,10 @@ class Renames:
         record, expect = documents.mirror.records.get(path), documents.expect(path)
         changes: list[Change] = []
         same = record is not None and record.digest == digest_of(stored)
-        revision = documents.expect(source.path) if source.kind is Kind.DOCUMENT else None
+        revision = None
+        if source.kind is Kind.DOCUMENT:
+            waits = PENDING if source.path in documents.pending else None
+            revision = documents.expect(source.path) or waits
         # With a delete the put goes along though the bytes are the same: unless the target still
         # is what it was here, the content would be gone under both names.
         if expect is None or not same or revision:
@@ -157,7 +167,7 @@ class Renames:
             self.local.close(source)
             self.local.unlink(old)
         if target is not None:
-            documents.freeze(target)
+            documents.freeze(target, replaced=True)
         self._take_place(source, directory, name, target)
         source.kind = Kind.DOCUMENT
         path = source.path
@@ -195,6 +205,7 @@ class Renames:
         path = documents.inodes.join(directory, name)
         async with documents.locks.hold([old], trio.current_time() + HELD_BACK):
             data, mtime_ns = bytes(documents.data(source)), documents.mtime_ns(source)
+            self._hold_open(target)
             disk.replace(self.local.dir_fd, path, data, mtime_ns=mtime_ns)
             self._take_place(source, directory, name, target)
             source.kind, source.edit = Kind.LOCAL, None

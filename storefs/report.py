@@ -69,12 +69,13 @@ class Report:
         }
 
     def _troubles(self) -> dict[str, object]:
-        kept = self.committer.kept
+        kept, pending = self.committer.kept, self.committer.documents.pending
         vanishing = self.reconcile.removals.vanishing
         held = len(vanishing.absent) if vanishing.held_since is not None else 0
         return {
-            "pending": 0,
-            "refused": 0,
+            "pending": len(pending.waiting()),
+            "pending_since": min((change.since for change in pending), default=None),
+            "refused": len(pending.refused()),
             "conflicts": kept.count(Place.CONFLICTS),
             "found": kept.count(Place.FOUND),
             "held_deletions": held,

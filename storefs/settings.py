@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from storefs import __version__, envfile, values
+from storefs import envfile, values
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -67,12 +67,20 @@ class Settings:
     """Seconds a call waits for the backend."""
     dir_wait: float = 2.0
     """Seconds `unlink` and `rename` wait for the backend."""
+    offline: str = "keep"
+    """What a change meets while the backend cannot be reached: it is kept here, or refused."""
+    commit: str = "sync"
+    """Whether calls return when the backend has the change, or behind: when this disk has it."""
+    wait: float = 0.0
+    """Seconds to wait at the start for a backend that cannot be reached."""
     stop_timeout: float = 10.0
     """Seconds for sending what is pending when the mount ends."""
     snapshot_interval: float = 60.0
     """Seconds between full snapshots of a backend that sends hints."""
     poll_interval: float = 5.0
     """Seconds between polls of a backend that sends no hints."""
+    spin: int = 50
+    """Microseconds to look for the next request before sleeping; 0: none."""
     log_level: str = "info"
     env_files: tuple[Path, ...] = ()
     """The files that were read."""
@@ -235,9 +243,13 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
         "max_file_size": values.size,
         "deadline": values.seconds,
         "dir_wait": values.seconds,
+        "offline": values.one_of("keep", "refuse"),
+        "commit": values.one_of("sync", "behind"),
+        "wait": values.seconds,
         "stop_timeout": values.seconds,
         "snapshot_interval": values.seconds,
         "poll_interval": values.seconds,
+        "spin": values.microseconds,
         "log_level": values.one_of("debug", "info", "warning", "error"),
     }
 

@@ -55,6 +55,8 @@ class Store:
         self.commits = 0
         self.on_late: Callable[[Collection[str]], None] = lambda paths: None
         """Told the paths of a commit that ended after its caller had given up."""
+        self.on_return: Callable[[], None] = lambda: None
+        """Told when the backend answers again."""
         self._limiter = trio.CapacityLimiter(backend.concurrency)
         self._threads = trio.CapacityLimiter(math.inf)  # of commits, which _limiter bounds
         self._watch_limiter = trio.CapacityLimiter(1)
@@ -70,6 +72,11 @@ class Store:
             self._nursery = nursery
             task_status.started()
             await trio.sleep_forever()
+
+    @property
+    def online(self) -> bool:
+        """Whether the backend answered when it was last asked."""
+        return not self.error
 
     @property
     def watched(self) -> bool:
@@ -224,4 +231,5 @@ class Store:
     def _answered(self) -> None:
         if self.error:
             log.info("%s answers again", self.backend.identity)
-        self.error = ""
+            self.error = ""
+            self.on_return()

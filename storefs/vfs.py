@@ -25,9 +25,8 @@ from storefs.errors import (
     NotSupported,
     ReadOnly,
 )
-from storefs.handles import Handle
+from storefs.handles import Handle, Listing
 from storefs.inodes import Kind
-from storefs.kept import Place
 from storefs.raising import Event
 
 if TYPE_CHECKING:
@@ -40,11 +39,15 @@ if TYPE_CHECKING:
     from storefs.inodes import Inode, Inodes
     from storefs.localfiles import LocalFiles
     from storefs.names import Names
+    from storefs.sending import Sending
 
 log = logging.getLogger(__name__)
 
 TRUNCATE_SECONDS = 1.0
 """A truncate without a handle is committed this much later, if what is left is valid."""
+
+_AT_A_TIME = 256
+"""Names of a listing looked at together; the kernel asks for some 180."""
 
 _DOCUMENT_MODE = stat.S_IFREG | 0o600
 _ATTRIBUTES = ("user.storefs.state", "user.storefs.revision", "user.storefs.error")
@@ -82,6 +85,7 @@ class Vfs:
     handles: Handles
     documents: Documents
     committer: Committer
+    sending: Sending
     local: LocalFiles
     control: Control
     names: Names
@@ -99,6 +103,10 @@ class Vfs:
         attributes = self.attributes(inode)
         inode.lookups += 1
         return attributes
+
+    def of_documents(self) -> Attributes:
+        """What stat shows of every document that has a name; number, size and times aside."""
+        return Attributes(0, _DOCUMENT_MODE, 0, 0, 0, 1, True)
 
     def attributes(self, inode: Inode) -> Attributes:
         """What stat shows of an inode. Raises Gone, OSError."""
@@ -160,6 +168,9 @@ class Vfs:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
             self._check_writable(inode)
+            if inode.kind is Kind.DOCUMENT and not inode.linked:
+                # What is written there would reach nobody; a writer must find the new file.
+                raise Gone(f"{inode.path}: its name is gone")
         if inode.kind is Kind.LOCAL:
             self.local.open(inode)
         handle = Handle(inode, writable, self.documents.generations.now)
@@ -226,7 +237,9 @@ class Vfs:
         """Durable when it returns: in the backend, or on this machine's disk."""
         handle = self.handles.get(fh)
         if handle.inode.kind is Kind.DOCUMENT:
-            await self.committer.flush(handle.inode, trio.current_time() + self.deadline)
+            deadline = trio.current_time() + self.deadline
+            await self.committer.flush(handle.inode, deadline)
+            await self.sending.attempt(handle.inode.path, deadline)
         elif handle.inode.kind is Kind.LOCAL:
             await trio.to_thread.run_sync(os.fsync, handle.inode.fd)
 
@@ -234,7 +247,7 @@ class Vfs:
         """The last descriptor of a handle is gone: commit what no flush saw."""
         handle = self.handles.close(fh)
         inode = handle.inode
-        if inode.kind is Kind.LOCAL and inode.opens == 0:
+        if inode.kind is Kind.LOCAL and inode.opens == 0 and inode.linked:
             self.local.close(inode)
         if inode.kind is Kind.DOCUMENT and handle.writable:
             self._end_change(inode, wrote=handle.wrote)
@@ -277,7 +290,8 @@ class Vfs:
         sequence = edit.sequence
         try:
             if edit.data:
-                copy = await self.committer.keep(Place.CONFLICTS, inode.path, bytes(edit.data))
+                deadline = trio.current_time() + self.deadline
+                copy = await self.committer.keep(inode.path, bytes(edit.data), deadline)
                 log.warning("%s: what was written was never sent; it is in %s", inode.path, copy)
         except OSError as error:  # a full disk: the bytes are nowhere else, so they stay
             log.error("%s: what was written is neither sent nor kept: %s", inode.path, error)
@@ -292,19 +306,23 @@ class Vfs:
         """Take a snapshot of a directory's names; returns its number."""
         inode = self.inodes.get(ino)
         self.control.refresh(inode)
-        names = list((inode.children or {}).items())
+        children = inode.children or {}
         if inode is self.inodes.root and inode.path:  # --subdir: .storefs answers, unlisted
-            names = [pair for pair in names if pair[1] is not self.control.directory]
-        return self.handles.open_listing(inode, names)
+            hidden = self.control.directory
+            children = {name: child for name, child in children.items() if child is not hidden}
+        return self.handles.open_listing(Listing(inode, [*children], [*children.values()]))
 
     def listing(self, fh: int, start: int) -> Iterator[tuple[int, bytes, Inode]]:
         """From the snapshot: position, name and inode of what is still there under its name."""
-        directory, names = self.handles.listing(fh)
+        directory, names, inodes = self.handles.listing(fh)
         assert directory.children is not None
-        for position in range(start, len(names)):
-            name, inode = names[position]
-            if directory.children.get(name) is inode:
-                yield position, name.encode(), inode
+        now, position = directory.children.get, start
+        for first in range(start, len(names), _AT_A_TIME):
+            last = first + _AT_A_TIME
+            for name, inode in zip(names[first:last], inodes[first:last], strict=True):
+                if now(name) is inode:
+                    yield position, name.encode(), inode
+                position += 1
 
     def xattrs(self, ino: int) -> tuple[str, ...]:
         """The names of the extended attributes."""
@@ -324,12 +342,17 @@ class Vfs:
         )
         if name == "user.storefs.revision":
             return (self.documents.expect(inode.path) or "").encode()
+        waits = self.documents.pending.get(inode.path) if inode.kind is Kind.DOCUMENT else None
         if name == "user.storefs.error":
+            if waits is not None:
+                return (waits.refused or self.committer.store.error).encode()
             return b"empty or invalid, not sent" if invalid else b""
         if inode.kind is Kind.LOCAL:
             return b"local"
         if invalid:
             return b"invalid"
+        if waits is not None:
+            return b"refused" if waits.refused else b"pending"
         return b"pending" if edit is not None and edit.changed else b"synced"
 
     def refuse_xattr(self, ino: int, name: str) -> NotSupported:
@@ -346,9 +369,13 @@ class Vfs:
 
 
 def _check_there(inode: Inode) -> None:
-    """Raises Gone for a file that lost its name while nobody had it open: its bytes are gone.
+    """Raises Gone for a file that lost its name and whose bytes nobody holds any more.
 
-    The kernel found the inode under the name just before a rename or unlink was answered.
+    The kernel found the inode under the name just before a rename or unlink was answered. It
+    looks the name up again, but once only: so what a rename replaces is held until it is forgotten.
     """
-    if not inode.linked and not inode.opens and inode.kind in (Kind.DOCUMENT, Kind.LOCAL):
+    if inode.linked:
+        return
+    held = inode.edit is not None if inode.kind is Kind.DOCUMENT else inode.fd >= 0
+    if not held and inode.kind in (Kind.DOCUMENT, Kind.LOCAL):
         raise Gone(f"{inode.path}: its name is gone")

@@ -99,6 +99,11 @@ class Faults:
             self._standing.clear()
         self.release()
 
+    def forget(self) -> None:
+        """Forget what `at` asked for; what hangs goes on hanging."""
+        with self._changed:
+            self._scheduled.clear()
+
     def release(self) -> None:
         """End every hang that is going on; what hung goes on to the inner backend."""
         with self._changed:

@@ -23,6 +23,7 @@ from storefs import (
     reconcile,
     removals,
     rename,
+    settling,
     vfs,
 )
 from storefs.backends.contract import Delete, Put
@@ -49,7 +50,8 @@ PROGRAM = 1
 """The thread id of every program."""
 
 _TIMED = (
-    commit, documents, firstsync, handles, marks, names, raising, reconcile, removals, rename, vfs,
+    commit, documents, firstsync, handles, marks, names, raising, reconcile, removals, rename,
+    settling, vfs,
 )  # fmt: skip
 
 
@@ -135,6 +137,8 @@ class Machine:
         """Drop everything; what the mirror's writer was told is on disk."""
         self._alive.cancel()
         self.backend.close()
+        self.mount.committer.kept.close()
+        self.documents.pending.close()
         self.mirror.close()
         self.root.close()
 
@@ -238,8 +242,9 @@ class Machine:
         return found
 
     def kept(self, place: str) -> list[bytes]:
-        """The copies in `conflicts`, `found` or `trash`, once the writer is idle."""
+        """The copies in `conflicts`, `found` or `trash`, once both writers are idle."""
         self.mirror.submit(lambda: None).result()
+        self.mount.committer.kept._thread.submit(lambda: None).result()
         directory = self.root.path / ".storefs" / place
         return [file.read_bytes() for file in sorted(directory.iterdir())]
 
@@ -277,6 +282,8 @@ class Machine:
         await self.vfs.expire_scratch()
         for path in self.mount.renames.due():
             await self.mount.renames.let_go(path, self.settings.deadline)
+        if self.mount.store.online:
+            await self.mount.sending.once()
 
 
 __all__ = ["CONFIG", "Machine", "Workers", "follow", "remote", "stored"]

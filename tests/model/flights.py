@@ -38,7 +38,7 @@ class Flight:
         while not self.ended and not self.faults.reached("commit", nth, _LOOK):
             pass
         if self.ended:
-            self.faults.clear()
+            self.faults.forget()
         return not self.ended
 
     async def _fly(self, step: Callable[[int], Awaitable[None]], fh: int) -> None:

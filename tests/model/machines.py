@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.machines import CONFIG, Machine, remote, stored
-from tests.model.alphabet import choices, machines, numbers, shared, valid
+from tests.model.alphabet import choices, documents, machines, numbers, shared, valid
 from tests.model.flights import Pass
 from tests.model.programs import Programs
 from tests.model.world import REMOTE, Recorded
@@ -42,7 +42,26 @@ class TwoMachines(Programs):
     )
     def fault(self, number: int, op: Op, kind: Fault) -> None:
         """Spoil the next call."""
+        self.reference.doubts[f"m{number}"] += op == "commit" and kind == "fail-after"
         self.faults[number].at(op, self.faults[number].calls[op] + 1, kind)
+
+    @rule(number=machines, away=st.sampled_from([True, True, False]), path=documents, save=numbers)
+    def outage(self, number: int, away: bool, path: str, save: int) -> None:
+        """The backend goes away for one machine while something is saved, or comes back to it."""
+        self._land(number)
+        if away:
+            self.away.add(number)
+            self._cut(self.faults[number])
+            self._put(number, path, valid(save))
+        else:
+            self.away.discard(number)
+            self.faults[number].clear()
+
+    @rule(number=machines)
+    def send(self, number: int) -> None:
+        """What is pending goes out, if somebody answers."""
+        if number not in self.flights:
+            self.loop.call(self.machines[number].mount.sending.drain)
 
     @rule(number=machines)
     def hear(self, number: int) -> None:
@@ -114,6 +133,7 @@ class TwoMachines(Programs):
             self._heal()
             self._compare()
             self.reference.check()
+            self._check_nothing_lost()
         finally:
             for number, machine in enumerate(self.machines):
                 if flight := self.flights.pop(number, None):
@@ -127,6 +147,7 @@ class TwoMachines(Programs):
 
     def _heal(self) -> None:
         """No faults, no open files; everything due happens, deletions held back are accepted."""
+        self.away.clear()
         for number, faults in enumerate(self.faults):
             self._land(number)
             self._end_pass(number)
@@ -155,6 +176,13 @@ class TwoMachines(Programs):
             assert shown == truth
             self._check_at_rest(machine)
 
+    def _check_nothing_lost(self) -> None:
+        """What was acknowledged was the current version once, or is a conflict copy."""
+        for (number, path), data in self.acknowledged.items():
+            assert self.reference.was_current(path, data) or (
+                data in self.machines[number].kept("conflicts")
+            ), f"{path} {data!r} was acknowledged, and is lost"
+
     def _check_at_rest(self, machine: Machine) -> None:
         """Nothing is left to do, and the disk agrees with memory."""
         documents, marks = machine.documents, machine.documents.marks
@@ -162,6 +190,7 @@ class TwoMachines(Programs):
         assert not marks.dirty | marks.shows | marks.deferred
         assert not documents.scratch
         assert not documents.held_back
+        assert not len(documents.pending)
         assert not machine.reconcile.removals.vanishing.absent
         machine.mirror.submit(lambda: None).result()
         for path, record in documents.mirror.records.items():

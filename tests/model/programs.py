@@ -18,7 +18,7 @@ from storefs.errors import BackendFailed, FileError, InvalidDocument, Stale
 from storefs.inodes import Kind
 from tests.faults import Faults
 from tests.machines import CONFIG, Machine, follow
-from tests.model.alphabet import choices, contents, documents, machines, names
+from tests.model.alphabet import choices, contents, documents, machines, names, numbers, valid
 from tests.model.flights import Flight, Pass
 from tests.model.world import Loop, Recorded, Reference
 
@@ -48,6 +48,10 @@ class Programs(RuleBasedStateMachine):
         self.locals: list[dict[str, bytes]] = [{}, {}]
         """Local files whose content is known."""
         self.open: list[Open] = []
+        self.acknowledged: dict[tuple[int, str], bytes] = {}
+        """(machine, path) -> what a program was told last is safe; gone with an unlink."""
+        self.away: set[int] = set()
+        """Machines that cannot reach the backend."""
         self.flights: dict[int, Flight] = {}
         self.passes: dict[int, Pass] = {}
         for number in range(2):
@@ -58,6 +62,8 @@ class Programs(RuleBasedStateMachine):
     def _boot(self, number: int) -> None:
         session = Recorded(f"m{number}", self.memory.session(), self.reference)
         faults = Faults(session)
+        if number in self.away and self.machines[number].documents.mirror.records:
+            self._cut(faults)  # it starts from its mirror
         machine = self.loop.now(Machine, self.base / f"m{number}", faults)
         if number < len(self.machines):
             self.machines[number], self.faults[number] = machine, faults
@@ -69,6 +75,14 @@ class Programs(RuleBasedStateMachine):
         for who, data in self.reference.history[CONFIG][before:]:
             assert data is not None
             self.reference.written[who, CONFIG, data] += 1  # the first config
+        for change in machine.documents.pending:
+            assert self.loop.now(machine.content, change.path) == change.data
+        if number in self.away:
+            self._cut(faults)
+
+    def _cut(self, faults: Faults) -> None:
+        for op in ("commit", "read", "snapshot"):
+            faults.always(op, "fail-before")
 
     @rule(number=machines, clean=st.booleans())
     def restart(self, number: int, clean: bool) -> None:
@@ -78,7 +92,8 @@ class Programs(RuleBasedStateMachine):
             late.drop()
         if clean:
             self._land(number)
-            self.faults[number].clear()
+            if number not in self.away:
+                self.faults[number].clear()
             self.loop.call(machine.stop)
         else:
             if flight := self.flights.pop(number, None):
@@ -120,12 +135,25 @@ class Programs(RuleBasedStateMachine):
         if isinstance(error, InvalidDocument):
             assert data is not None
             assert not self.reference.was_current(path, data)
-        elif isinstance(error, Stale | BackendFailed):
+        elif isinstance(error, Stale):
             assert data in machine.kept("conflicts"), f"{path} {data!r} refused and lost"
+        elif isinstance(error, BackendFailed):
+            assert self._waits(machine, path), f"{path} {data!r} neither sent nor pending"
         elif error is not None:
             raise error
         elif data:
-            assert self.reference.was_current(path, data), f"{path} {data!r} acknowledged"
+            self._check_safe(machine, path, data)
+
+    def _waits(self, machine: Machine, path: str, data: bytes | None = None) -> bool:
+        change = machine.documents.pending.get(path)
+        return change is not None and (data is None or change.data == data)
+
+    def _check_safe(self, machine: Machine, path: str, data: bytes) -> None:
+        """What was acknowledged is, or was, in the backend, or this machine's disk has it."""
+        self.acknowledged[self.machines.index(machine), path] = data
+        assert self.reference.was_current(path, data) or (
+            self._waits(machine, path, data) or data in machine.kept("conflicts")
+        ), f"{path} {data!r} acknowledged"
 
     @rule(choice=choices, release=st.booleans())
     def begin_commit(self, choice: int, release: bool) -> None:
@@ -138,6 +166,7 @@ class Programs(RuleBasedStateMachine):
         if release:
             self.open.remove(Open(number, fh))
         path, data = self._begun(number, fh, release=release)
+        self.reference.doubts[f"m{number}"] += 1
         flight = Flight(path, data, self.faults[number], self.loop)
         self.flights[number] = flight
         if not flight.start(machine.close if release else machine.vfs.fsync, fh):
@@ -161,8 +190,16 @@ class Programs(RuleBasedStateMachine):
         elif inode.linked:
             self.locals[number][inode.path] = present
 
+    @rule(number=machines, path=documents, save=numbers)
+    def save(self, number: int, path: str, save: int) -> None:
+        """What the proxy does all day."""
+        self._put(number, path, valid(save))
+
     @rule(number=machines, path=names, data=contents)
     def put(self, number: int, path: str, data: bytes) -> None:
+        self._put(number, path, data)
+
+    def _put(self, number: int, path: str, data: bytes) -> None:
         """Open with O_TRUNC, write, close."""
         self._land(number)
         machine = self.machines[number]
@@ -243,6 +280,7 @@ class Programs(RuleBasedStateMachine):
             assert self.loop.now(machine.content, path) == before
         else:
             self.locals[number].pop(path, None)
+            self.acknowledged.pop((number, path), None)
             assert self.loop.now(machine.content, path) is None
 
     @rule(number=machines, old=names, new=names)
@@ -270,7 +308,8 @@ class Programs(RuleBasedStateMachine):
         if inode.kind is Kind.LOCAL:
             self.locals[number][new] = data
         else:
-            assert self.reference.was_current(new, data), f"{new} {data!r} acknowledged"
+            self._check_safe(machine, new, data)
+        self.acknowledged.pop((number, old), None)
         assert self.loop.now(machine.content, old) is None
 
     @rule(number=machines, make=st.booleans())

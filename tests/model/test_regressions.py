@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from storefs.errors import BackendFailed, Busy
+from storefs.errors import BackendFailed, Busy, Stale
 from tests.machines import remote, stored
 from tests.unit.world import world
 
@@ -41,7 +42,7 @@ async def test_regression_scratch_of_a_name_that_never_was_goes_away(
 ) -> None:
     """A name removed a moment ago, made again and refused: its removal has to wait."""
     async with world(tmp_path, mock_clock) as it:
-        machine = await it.machine()
+        machine = await it.machine(offline="refuse")
         await machine.put(A, ONE)
         await machine.unlink(A)
         it.faults(machine).at("commit", it.faults(machine).calls["commit"] + 1, "fail-before")
@@ -93,3 +94,20 @@ async def test_what_no_flush_saw_is_committed_in_the_background(
         assert stored(it.memory)[A] == ONE
         await machine.tick()
         assert stored(it.memory)[A] == TWO
+
+
+async def test_regression_a_conflict_copy_does_not_wait_for_the_mirrors_writer(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Under a flood of changes in the store a close took 9.7 s with a deadline of 5 s."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        remote(it.memory, A, TWO)
+        flooded = threading.Event()
+        machine.mirror.submit(lambda: flooded.wait(60))
+        with pytest.raises(Stale):
+            await machine.put(A, b'{"n": 3}')
+        assert not flooded.is_set()
+        flooded.set()
+        assert machine.kept("conflicts") == [b'{"n": 3}']

@@ -74,6 +74,9 @@ class Reference:
     """(machine, path, bytes): how often a program made the document read so."""
     removed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(machine, path): how often a program unlinked it or renamed it away."""
+    doubts: Counter[str] = field(default_factory=Counter)
+    """Machine: commits of which it may never have heard whether they were applied. Of such a one
+    it cannot tell "never applied" from "applied, and undone by somebody else"."""
 
     def was_current(self, path: str, data: bytes) -> bool:
         """Whether the backend ever held these bytes."""
@@ -89,10 +92,11 @@ class Reference:
         for path, versions in self.history.items():
             own = [version for version in versions if version[0] != REMOTE]
             for (who, data), times in Counter(own).items():
+                doubts = self.doubts[who]
                 if data is None:
-                    assert times <= self.removed[who, path], f"{who} deleted {path}"
+                    assert times <= self.removed[who, path] + doubts, f"{who} deleted {path}"
                 else:
-                    asked = self.written[who, path, data]
+                    asked = self.written[who, path, data] + doubts
                     assert times <= asked, f"{who} sent {path} {data!r} {times} times, not {asked}"
 
 

@@ -51,13 +51,55 @@ def test_different(deaf: Mount) -> None:
     read shows that version.
     """
     with refused(errno.ESTALE):
-        write(deaf.auths / "a.json", b'{"a": 2}')
+        write(deaf.auths / "a.json", b'{"a": 1, "b": "mine"}')
     shows(deaf.auths / "a.json", THEIRS)
     assert (deaf.store / "auths/a.json").read_bytes() == THEIRS
-    assert list(deaf.kept("conflicts").values()) == [b'{"a": 2}']
+    assert list(deaf.kept("conflicts").values()) == [b'{"a": 1, "b": "mine"}']
     assert attribute(deaf.auths / "a.json", "state") == "synced"
     write(deaf.auths / "a.json", b'{"a": 3}')
     assert (deaf.store / "auths/a.json").read_bytes() == b'{"a": 3}'
+
+
+def test_merged(deaf: Mount) -> None:
+    """Changes of different top-level keys of a token file, or of different lines of the config, are
+    merged, and the merged version is shown with an event.
+    """
+    merged = b'{"a": 2, "b": "theirs"}'
+    before = deaf.status()["raised"]
+    write(deaf.auths / "a.json", b'{"a": 2}')
+    until(lambda: deaf.status()["raised"] > before, "the event of the merged version is raised")
+    shows(deaf.auths / "a.json", merged)
+    assert (deaf.store / "auths/a.json").read_bytes() == merged
+    assert deaf.kept("conflicts") == {}
+
+
+def test_tokens(deaf: Mount) -> None:
+    """Of tokens that both sides refreshed the newer ones stand, and the older version is kept in
+    `.storefs/conflicts/`.
+    """
+    old, new = (
+        b'{"access_token": "%d", "last_refresh": "2026-11-2%dT10:00:00Z"}' % (day, day)
+        for day in (1, 2)
+    )
+    (deaf.store / "auths/a.json").write_bytes(new)
+    write(deaf.auths / "a.json", old)
+    shows(deaf.auths / "a.json", new)
+    assert (deaf.store / "auths/a.json").read_bytes() == new
+    assert list(deaf.kept("conflicts").values()) == [old]
+
+
+def test_deleted_there(deaf: Mount) -> None:
+    """A document that was edited here and deleted elsewhere stands, unless only its tokens were
+    refreshed: then the delete stands.
+    """
+    (deaf.store / "auths/a.json").unlink()
+    write(deaf.auths / "a.json", b'{"a": 2}')
+    assert (deaf.store / "auths/a.json").read_bytes() == b'{"a": 2}'
+    (deaf.store / "auths/a.json").unlink()
+    with refused(errno.ESTALE):
+        write(deaf.auths / "a.json", b'{"a": 2, "access_token": "new"}')
+    until(lambda: not (deaf.auths / "a.json").exists(), "it is gone here too")
+    assert list(deaf.kept("conflicts").values()) == [b'{"a": 2, "access_token": "new"}']
 
 
 NAMES: dict[str, Callable[[Mount], object]] = {
@@ -99,10 +141,10 @@ def test_unlink(mounts: Mounts) -> None:
 
 
 def test_close_unreachable(mounts: Mounts) -> None:
-    """`close` and `fsync` fail with EIO at the latest when the deadline has passed, the old
-    version shows again, and the bytes are kept in `.storefs/conflicts/`.
+    """With `--offline refuse`, `close` and `fsync` fail with EIO at the latest when the deadline
+    has passed, the old version shows again, and the bytes are kept in `.storefs/conflicts/`.
     """
-    one = mounts("one", "--deadline", "1")
+    one = mounts("one", "--deadline", "5", "--offline", "refuse")
     write(one.auths / "a.json", b'{"a": 1}')
     for number, kind in enumerate(("fail-before", "hang")):
         fault = one.fault(f"commit.{kind}")
@@ -120,10 +162,10 @@ def test_close_unreachable(mounts: Mounts) -> None:
 
 @pytest.mark.parametrize("call", NAMES.values(), ids=NAMES.keys())
 def test_names_unreachable(mounts: Mounts, call: Callable[[Mount], object]) -> None:
-    """`unlink` and `rename` wait at most `--dir-wait` (2 seconds), then fail with EIO and change
-    nothing.
+    """With `--offline refuse`, `unlink` and `rename` wait at most `--dir-wait` (2 seconds), then
+    fail with EIO and change nothing.
     """
-    one = mounts("one")
+    one = mounts("one", "--offline", "refuse")
     write(one.auths / "a.json", b'{"a": 1}')
     write(one.auths / "x.tmp", b'{"a": 2}')
     fault = one.fault("commit.fail-before")

@@ -97,6 +97,15 @@ def test_old_conflicts_give_way_to_new_ones(
     assert (tmp_path / copies[3]).exists()
 
 
+def test_a_copy_may_be_removed_at_any_moment(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a person, while the others are counted."""
+    here = [Path(Kept(root).keep(Place.CONFLICTS, A, b"1")).name]
+    monkeypatch.setattr(Kept, "_names", lambda self, place: ["gone~x~y", *here])
+    assert (tmp_path / Kept(root).keep(Place.CONFLICTS, A, b"2")).read_bytes() == b"2"
+
+
 def test_the_trash_is_emptied_of_what_is_old(root: int, tmp_path: Path) -> None:
     old = Kept(root).keep(Place.TRASH, A, b"old")
     new = Kept(root).keep(Place.TRASH, A, b"new")

@@ -12,7 +12,7 @@ import pytest
 from storefs import disk
 from storefs.backends.contract import Entry, Revision
 from storefs.index import Index
-from storefs.mirror import Mirror, Torn, digest_of
+from storefs.mirror import Mirror, Record, Torn, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,3 +179,21 @@ def test_closing_brings_everything_to_disk(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path / "auths")) == 3000
     with opened(tmp_path) as mirror:
         assert len(mirror._index.load()) == 3000
+
+
+def test_a_revision_that_is_the_digest_is_not_kept_twice() -> None:
+    digest = digest_of(b"{}")
+    for text in (digest.hex(), "an etag", ""):
+        record = Record(Revision("before"), 2, 1, digest)
+        record.revision = Revision(text)
+        assert record.revision == Record(Revision(text), 2, 1, digest).revision == text
+
+
+def test_the_memory_of_the_cache_counts_what_an_entry_costs(tmp_path: Path) -> None:
+    with opened(tmp_path, cache_size=10_000) as mirror:
+        for number in range(100):
+            mirror.install(f"auths/{number}.json", b"{}", entry(str(number)), 1)
+        written(mirror)
+        for number in range(100):
+            mirror.content(f"auths/{number}.json")
+        assert mirror.misses > 60  # 2 bytes each, but 5,000 entries would be a megabyte

@@ -95,7 +95,7 @@ async def test_troubles_are_told(tmp_path: Path, mock_clock: MockClock) -> None:
 
 async def test_kept_copies_are_counted(tmp_path: Path, mock_clock: MockClock) -> None:
     async with world(tmp_path, mock_clock) as it:
-        machine = await it.machine()
+        machine = await it.machine(offline="refuse")
         it.faults(machine).always("commit", "fail-before")
         fh = machine.open(A, 0o101)  # O_WRONLY, O_CREAT
         machine.vfs.write(fh, 0, b"{}")

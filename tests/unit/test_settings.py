@@ -148,9 +148,17 @@ def test_sizes(text: str, size: int) -> None:
     assert load({"cache_size": text}, HOME, CWD).cache_size == size
 
 
+@pytest.mark.parametrize(("text", "spin"), [("0", 0), ("50", 50), ("999999", 999_999)])
+def test_microseconds(text: str, spin: int) -> None:
+    assert load({}, {**HOME, "STOREFS_SPIN": text}, CWD).spin == spin
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("spin", "-1"),
+        ("spin", "1.5"),
+        ("spin", "1000000"),
         ("cache_size", "0"),
         ("cache_size", "-1"),
         ("cache_size", "1.5G"),

@@ -1,0 +1,210 @@
+"""Changes that this machine's disk has and the backend has not: what survives an outage.
+
+One file per path below `.storefs/pending/`, with the bytes, the base they started from and the
+revision they expect; fsynced before the program is told that its change is safe. It needs no
+index. Memory changes first, in the trio thread; one thread brings the disk after it, in order.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from storefs import disk
+from storefs.backends.contract import Revision
+from storefs.kept import stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+log = logging.getLogger(__name__)
+
+PENDING = Revision("pending")
+"""The revision of a document whose bytes are not in the backend yet; no backend makes it."""
+
+PLACE = ".storefs/pending"
+_VERSION = 1
+_SUFFIX = "~pending"
+"""No name below `.storefs/` ends in `.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One path's change, in stored form. `data` None: a delete."""
+
+    path: str
+    data: bytes | None
+    expect: Revision | None
+    """What the backend held when the first change was made; None: nothing, or not known."""
+    base: bytes | None
+    """The bytes of that revision, None where there were none."""
+    since: float
+    """When the first change became pending (unix seconds)."""
+    order: int
+    group: int = 0
+    """Changes of one rename share a number; 0: it stands alone."""
+    doubt: bool = False
+    """It was handed to the backend, and no answer came."""
+    refused: str = ""
+    """Why the backend will never take it; empty while it may."""
+
+
+class PendingChanges:
+    """The changes of one root, by path."""
+
+    def __init__(self, dir_fd: int) -> None:
+        self._dir_fd = dir_fd
+        self._changes: dict[str, Pending] = {}
+        self._order = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pending")
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._changes
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def __iter__(self) -> Iterator[Pending]:
+        return iter(sorted(self._changes.values(), key=lambda change: change.order))
+
+    def get(self, path: str) -> Pending | None:
+        """The change of a path that waits, if one does."""
+        return self._changes.get(path)
+
+    def waiting(self) -> list[Pending]:
+        """What can be sent, the oldest first."""
+        return [change for change in self if not change.refused]
+
+    def refused(self) -> list[Pending]:
+        """What the backend refused for good."""
+        return [change for change in self if change.refused]
+
+    def load(self) -> None:
+        """Read what an earlier run left. A file that makes no sense is left alone, and told."""
+        for entry in disk.listing(self._dir_fd, PLACE):
+            try:
+                change = _unpack(disk.read(self._dir_fd, f"{PLACE}/{entry.name}"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("%s/%s: not a pending change (%s); left there", PLACE, entry.name, error)
+                continue
+            self._changes[change.path] = change
+            self._order = max(self._order, change.order)
+
+    def add(
+        self,
+        path: str,
+        data: bytes | None,
+        expect: Revision | None,
+        base: bytes | None,
+        *,
+        group: int = 0,
+        doubt: bool = False,
+    ) -> Future[None]:
+        """A change that must wait; over one of the same path that waits already, whose base stays.
+
+        Returns what is done when it is on disk; raises OSError from there.
+        """
+        before = self._changes.get(path)
+        if before is None:
+            self._order += 1
+            change = Pending(path, data, expect, base, time.time(), self._order, group, doubt)
+        elif data is None and before.expect is None and before.base is None and not before.doubt:
+            return self.drop(path)  # made and removed while it waited: nothing happened
+        else:
+            if data is None and before.expect is None and before.data is not None:
+                base = before.data  # in doubt: what may be deleted is what was sent
+            else:
+                base = before.base
+            change = replace(
+                before, data=data, base=base, group=group or before.group, refused="",
+                doubt=before.doubt or doubt,
+            )  # fmt: skip
+        self._changes[path] = change
+        return self._save(change)
+
+    def number(self) -> int:
+        """A new number for the changes of one rename."""
+        self._order += 1
+        return self._order
+
+    def rebase(
+        self, change: Pending, expect: Revision | None, base: bytes | None, data: bytes | None
+    ) -> Pending:
+        """The same change on what the backend holds now. In memory: the file still says enough."""
+        changed = replace(change, expect=expect, base=base, data=data, group=0)
+        self._changes[change.path] = changed
+        return changed
+
+    def refuse(self, path: str, cause: str) -> Future[None]:
+        """Set a change aside that the backend will not take."""
+        change = replace(self._changes[path], refused=cause, group=0)
+        self._changes[path] = change
+        return self._save(change)
+
+    def retry(self) -> None:
+        """Forget refusals: rights or settings may have changed."""
+        for change in self.refused():
+            self._changes[change.path] = replace(change, refused="")
+
+    def drop(self, path: str) -> Future[None]:
+        """The change is in the backend, or given up."""
+        self._changes.pop(path, None)
+        return self._thread.submit(disk.remove, self._dir_fd, _file_of(path))
+
+    def withdraw(self, paths: Iterable[str]) -> None:
+        """Forget changes that no disk took."""
+        for path in paths:
+            self._changes.pop(path, None)
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self._thread.shutdown()
+
+    def _save(self, change: Pending) -> Future[None]:
+        return self._thread.submit(self._write, change)
+
+    def _write(self, change: Pending) -> None:
+        disk.replace(self._dir_fd, _file_of(change.path), _pack(change), durable=True)
+
+
+def _file_of(path: str) -> str:
+    return f"{PLACE}/{stem_of(path)}{_SUFFIX}"
+
+
+def _pack(change: Pending) -> bytes:
+    head = {
+        "version": _VERSION,
+        "path": change.path,
+        "expect": change.expect,
+        "data": -1 if change.data is None else len(change.data),
+        "base": -1 if change.base is None else len(change.base),
+        "since": change.since,
+        "order": change.order,
+        "group": change.group,
+        "doubt": change.doubt,
+        "refused": change.refused,
+    }
+    return json.dumps(head).encode() + b"\n" + (change.data or b"") + (change.base or b"")
+
+
+def _unpack(packed: bytes) -> Pending:
+    line, _, rest = packed.partition(b"\n")
+    head = json.loads(line)
+    if head["version"] != _VERSION:
+        raise ValueError(f"version {head['version']}")
+    data, base = head["data"], head["base"]
+    if len(rest) != max(data, 0) + max(base, 0):
+        raise ValueError("cut short")
+    expect = head["expect"]
+    return Pending(
+        str(head["path"]),
+        None if data < 0 else rest[:data],
+        None if expect is None else Revision(expect),
+        None if base < 0 else rest[max(data, 0) :],
+        float(head["since"]), int(head["order"]), int(head["group"]), bool(head["doubt"]),
+        str(head["refused"]),
+    )  # fmt: skip

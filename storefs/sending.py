@@ -1,0 +1,246 @@
+"""Sending what is pending, once the backend answers again.
+
+Each change is checked against what happened meanwhile, by the same rules as a change made while
+the backend answers; nobody waits for the outcome, so it is logged and counted. A change in doubt
+needs no care of its own: the revision it expects tells whether it was applied.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from storefs.backends.contract import Delete, Put
+from storefs.errors import BackendFailed, Conflict, StoreError, Unavailable
+from storefs.kept import Place
+from storefs.resolve import Stands, resolve
+
+if TYPE_CHECKING:
+    from storefs.backends.contract import Blob, Change, Entry
+    from storefs.commit import Committer
+    from storefs.pending import Pending
+
+log = logging.getLogger(__name__)
+
+TOO_OLD = 7 * 86400.0
+"""Seconds after which a pending change never goes over what changed meanwhile."""
+
+_AT_ONCE = 64
+_TRIES = 5
+_PAUSE = 1.0
+"""Seconds between two passes over what could not be sent."""
+
+
+@dataclass(slots=True)
+class Sending:
+    """Carries pending changes to the backend. `run` is a task of the mount."""
+
+    committer: Committer
+    deadline: float
+    """Seconds one change may wait for the backend."""
+    settled: int = 0
+    """Pending changes that are pending no more."""
+    _woken: trio.Event = field(default_factory=trio.Event)
+    _passed: trio.Event = field(default_factory=trio.Event)
+
+    def wake(self) -> None:
+        """There is something to send, or the backend answers again."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send whatever is pending whenever the backend answers, until cancelled."""
+        pending, store = self.committer.documents.pending, self.committer.store
+        while True:
+            if store.online and pending.waiting():
+                await self.once()
+            with trio.move_on_after(_PAUSE):
+                await self._woken.wait()
+            self._woken = trio.Event()
+
+    async def once(self) -> None:
+        """One attempt at everything that waits."""
+        groups: dict[int, list[Pending]] = {}
+        for change in self.committer.documents.pending.waiting():
+            groups.setdefault(change.group or -change.order, []).append(change)
+        limit = trio.CapacityLimiter(_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for changes in groups.values():
+                await limit.acquire_on_behalf_of(id(changes))
+                nursery.start_soon(self._send_and_release, changes, limit, id(changes))
+        passed, self._passed = self._passed, trio.Event()
+        passed.set()
+
+    async def _send_and_release(
+        self, changes: list[Pending], limit: trio.CapacityLimiter, borrower: int
+    ) -> None:
+        try:
+            if self.committer.store.online:
+                await self._send([change.path for change in changes])
+        finally:
+            limit.release_on_behalf_of(borrower)
+
+    async def drain(self) -> None:
+        """Attempt until nothing waits or the backend does not answer."""
+        pending, store = self.committer.documents.pending, self.committer.store
+        while pending.waiting() and store.online:
+            before = len(pending.waiting())
+            await self.once()
+            if len(pending.waiting()) >= before:
+                return
+
+    async def attempt(self, path: str, deadline: float) -> None:
+        """Send one path's change now, if there is one. Raises BackendFailed if it still waits."""
+        documents = self.committer.documents
+        if path in documents.pending and self.committer.store.online:
+            await self._send([path], deadline)
+        if change := documents.pending.get(path):
+            why = change.refused or self.committer.store.error or "no answer"
+            raise BackendFailed(
+                f"{path}: not in {self.committer.store.backend.identity}: {why}; "
+                "it is safe on this machine's disk, and pending"
+            )
+
+    async def _send(self, paths: list[str], deadline: float | None = None) -> None:
+        documents = self.committer.documents
+        deadline = deadline or trio.current_time() + self.deadline
+        try:
+            async with documents.locks.hold(paths, deadline):
+                changes = [change for path in paths if (change := documents.pending.get(path))]
+                changes = [change for change in changes if not change.refused]
+                if len(changes) > 1 and await self._together(changes, deadline):
+                    return
+                for change in sorted(changes, key=lambda change: change.data is None):
+                    await self._settle(change, deadline)
+        except BackendFailed as error:  # the lock: another change of this path is on its way
+            log.debug("%s", error)
+        finally:
+            for path in paths:
+                documents.marks.over(path)
+
+    async def _together(self, changes: list[Pending], deadline: float) -> bool:
+        """The changes of one rename in one batch, if nothing stands in the way of any."""
+        batch = [made for change in changes if (made := _change_of(change)) is not None]
+        if len(batch) != len(changes):
+            return False
+        try:
+            entries = await self.committer.store.commit(batch, deadline)
+        except Unavailable:
+            return True  # nothing is known; each waits on
+        except StoreError:
+            return False
+        for change in changes:
+            self._sent(change, change.data, entries.get(change.path))
+        return True
+
+    async def _settle(self, change: Pending, deadline: float) -> None:
+        """Bring one change to its end, unless the backend does not answer."""
+        path = change.path
+        base, data, expect = change.base, change.data, change.expect
+        lost: bytes | None = None
+        unknown = data is None and expect is None  # a delete of what may have arrived
+        for _ in range(_TRIES):
+            try:
+                entry = None
+                if unknown:
+                    raise Conflict(path, "look first")
+                entry = await self._commit(path, data, expect, deadline)
+            except Conflict as conflict:
+                unknown = False
+                try:
+                    current = await self._present(path, conflict)
+                except StoreError:
+                    return
+                too_old = time.time() - change.since > TOO_OLD
+                step = resolve(path, base, data, current, now=time.time(), too_old=too_old)
+                if isinstance(step, Stands):
+                    if await self._kept(path, step.lost, deadline):
+                        self._stands(change, current, step)
+                    return
+                if step.data is not None and step.data != data and current is not None:
+                    base = current.data
+                data, expect = step.data, step.expect
+                lost = step.lost if step.lost is not None else lost
+            except Unavailable:
+                return
+            except StoreError as error:
+                self._refused(change, error)
+                return
+            else:
+                if await self._kept(path, lost, deadline):
+                    self._sent(change, data, entry)
+                return
+
+    async def _commit(
+        self, path: str, data: bytes | None, expect: str | None, deadline: float
+    ) -> Entry | None:
+        change = _change(path, data, expect)
+        entries = await self.committer.store.commit([change], deadline)
+        return entries.get(path)
+
+    async def _present(self, path: str, conflict: Conflict) -> Blob | None:
+        if path in conflict.current:
+            return conflict.current[path]
+        [(_, blob)] = await self.committer.store.read([path]) or [(path, None)]
+        return blob
+
+    def _sent(self, change: Pending, data: bytes | None, entry: Entry | None) -> None:
+        """The backend has it: the mirror gets the revision, and what a merge added."""
+        documents, path = self.committer.documents, change.path
+        documents.pending.drop(path)
+        self.settled += 1
+        self.committer.last_out = time.time()
+        record = documents.mirror.records.get(path)
+        if data is None or entry is None or record is None:
+            documents.marks.mark([path])
+        elif data == change.data:
+            documents.mirror.touch(path, record.mtime_ns, entry.revision)
+        else:
+            documents.marks.mark([path])  # merged: reconcile fetches and shows it
+        documents.generations.advance(path)
+
+    def _stands(self, change: Pending, current: Blob | None, step: Stands) -> None:
+        """The backend's version wins; reconcile brings it here."""
+        documents, path = self.committer.documents, change.path
+        if step.lost is not None:
+            log.warning(
+                "%s: changed elsewhere while it was pending; that version stands, this one is in "
+                "%s", path, Place.CONFLICTS.value,
+            )  # fmt: skip
+        elif change.data is None and current is not None:
+            log.warning("%s: changed elsewhere while its delete was pending; it stays", path)
+        documents.pending.drop(path)
+        self.settled += 1
+        documents.generations.advance(path)
+        documents.marks.mark([path])
+
+    async def _kept(self, path: str, lost: bytes | None, deadline: float) -> bool:
+        """Keep what lost, before the pending change, which holds it too, is forgotten."""
+        try:
+            if lost is not None:
+                await self.committer.keep(path, lost, deadline)
+        except OSError as error:
+            log.error("%s: stays pending, for what lost cannot be kept: %s", path, error)
+            return False
+        return True
+
+    def _refused(self, change: Pending, error: StoreError) -> None:
+        identity = self.committer.store.backend.identity
+        log.error("%s: refused by %s: %s; it stays on this machine", change.path, identity, error)
+        self.committer.documents.pending.refuse(change.path, error.cause)
+
+
+def _change_of(change: Pending) -> Change | None:
+    if change.data is None and change.expect is None:
+        return None
+    return _change(change.path, change.data, change.expect)
+
+
+def _change(path: str, data: bytes | None, expect: str | None) -> Change:
+    if data is not None:
+        return Put(path, data, expect)  # type: ignore[arg-type]
+    assert expect is not None
+    return Delete(path, expect)  # type: ignore[arg-type]
