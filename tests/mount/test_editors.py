@@ -9,6 +9,7 @@ import pytest
 
 from tests.mount.calls import Batches, shows, write
 from tests.mount.harness import Mount, Watch, until
+from tests.mount.standin_client import StandIn
 from tests.mount.terminal import Terminal
 from tests.mount.tools import call, need, stored
 
@@ -162,6 +163,24 @@ def test_sed_on_the_config(mount: Mount) -> None:
     mount.stop()
     mount.start()
     assert mount.status()["warnings"] == []
+
+
+def test_a_stale_save_after_sed_on_the_config(mount: Mount) -> None:
+    """A proxy that is deaf writes its old config back: what sed wrote is in the conflicts."""
+    write(mount.config, b"port: 8317\nrequest-retry: 3\n")
+    with StandIn(mount.config, mount.auths) as proxy:
+        call(mount, "sed", "-i", "s/retry: 3/retry: 30/", mount.config)
+        belief = proxy.wait_until(lambda belief: not belief.config_watch_alive)
+        assert "request-retry: 3\n" in belief.config_text
+        by_sed = stored(mount, mount.config)
+        assert by_sed == b"port: 8317\nrequest-retry: 30\n"
+        assert mount.kept("conflicts") == {}
+        proxy.save_config_from_memory("port", "1")
+    assert stored(mount, mount.config) == b"port: 1\nrequest-retry: 3\n"
+    until(lambda: [*mount.kept("conflicts").values()] == [by_sed], "what sed wrote is kept")
+    assert mount.log().count("config/config.yaml was replaced by a rename: programs") == 1
+    assert any(text.startswith("config replaced") for text in mount.status()["warnings"])
+    assert mount.status()["conflicts"] == 1
 
 
 def test_jq_and_a_rename(mounts: Mounts) -> None:

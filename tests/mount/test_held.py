@@ -90,8 +90,11 @@ def test_documents_that_come_back_are_not_deleted(mounts: Mounts, remote: Remote
     with StandIn(here.config, here.auths) as standin, Watch(here.auths) as watch:
         delete(remote, 15)
         held(here, 15)
+        # All at once: the few that are still away in between would be believed.
+        fault = here.fault("read.hang")
         for serial in range(15):
             remote.replace(f"auths/{NAMES[serial]}", credential(serial))
+        fault.unlink()
         held(here, 0)
         remote.write("auths/last.json", credential(90))
         watch.expect("CREATE", "last.json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mount.processes import put, token, tree_of
+from tests.mount.tools import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +75,18 @@ def make_a_directory(index: Path) -> None:
     index.mkdir()
 
 
-DAMAGES: list[Callable[[Path], None]] = [
-    lose, fill_with_noise, empty, cut, spoil_a_page, make_older, make_newer, take_the_table,
-    make_a_directory,
-]  # fmt: skip
+DAMAGES: dict[Callable[[Path], None], str] = {
+    lose: "the index is missing",
+    empty: "the index is missing",
+    fill_with_noise: "not a database",
+    cut: "malformed",
+    spoil_a_page: "Page 2",
+    make_older: "already exists",
+    make_newer: "format 99, this version reads 1",
+    take_the_table: "no such table",
+    make_a_directory: "unable to open",
+}
+"""What was done to the index, and the reason in the log."""
 
 
 def changed_elsewhere(machine: Mount) -> None:
@@ -98,8 +107,9 @@ def test_an_index_that_cannot_be_used_is_rebuilt(
         (machine.auths / "local.txt").write_bytes(b"local")
     changed_elsewhere(machine)
     damage(index_of(machine))
-    before, commits = tree_of(machine.store), machine.commits()
+    before, commits, log = tree_of(machine.store), machine.commits(), Log(machine)
     with machine:
+        log.expect("WARNING", "index.sqlite", DAMAGES[damage], "rebuilt from the backend")
         assert tree_of(machine.store) == before
         assert machine.commits() == commits
         shown = tree_of(machine.path)
@@ -109,6 +119,7 @@ def test_an_index_that_cannot_be_used_is_rebuilt(
         assert {*machine.kept("found").values()} == {token("changed"), token("deleted")}
         (machine.auths / "same.json").write_bytes(token("again"))
         assert (machine.store / "auths/same.json").read_bytes() == token("again")
+    assert log.text().count("rebuilt from the backend") == 1
     with machine:  # the new index is a good one
         assert len(machine.kept("found")) == 2
         assert (machine.auths / "same.json").read_bytes() == token("again")

@@ -129,7 +129,7 @@ def test_stopping_keeps_closed_scratch(mount: Mount) -> None:
 
 
 def test_stopping_without_a_backend_keeps_a_copy(mounts: Mounts) -> None:
-    machine = mounts("a", "--deadline", "2")
+    machine = mounts("a", "--deadline", "5")
     (machine.auths / "a.json").write_bytes(token(1))
     machine.fault("commit.fail-before")
     with left_open(machine.auths / "a.json", os.O_RDWR) as fd:
@@ -140,7 +140,7 @@ def test_stopping_without_a_backend_keeps_a_copy(mounts: Mounts) -> None:
 
 
 def test_stopping_while_the_backend_hangs_does_not_hang(mounts: Mounts) -> None:
-    machine = mounts("a", "--deadline", "2", "--stop-timeout", "3")
+    machine = mounts("a", "--deadline", "5", "--stop-timeout", "3")
     (machine.auths / "a.json").write_bytes(token(1))
     machine.fault("commit.hang")
     with left_open(machine.auths / "a.json", os.O_RDWR) as fd:
@@ -151,7 +151,7 @@ def test_stopping_while_the_backend_hangs_does_not_hang(mounts: Mounts) -> None:
 
 
 def test_an_impatient_second_signal_harms_nothing(mounts: Mounts) -> None:
-    machine = mounts("a", "--deadline", "3")
+    machine = mounts("a", "--deadline", "20")
     (machine.auths / "a.json").write_bytes(token(1))
     hang = machine.fault("commit.hang")
     sent = len(machine.commits())

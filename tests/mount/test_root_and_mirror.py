@@ -36,7 +36,7 @@ def test_everything_below_the_root_is_private_whatever_the_umask(
 ) -> None:
     put(tmp_path / "store", "auths/team/deep/z.json", token(0))
     with umask(0):
-        machine = mounts("a", "--deadline", "2", start=False)
+        machine = mounts("a", "--offline", "refuse", start=False)
         with machine:
             (machine.auths / "new").mkdir()
             (machine.auths / "new" / "b.json").write_bytes(token(2))
@@ -212,3 +212,20 @@ def test_too_many_deletions_made_elsewhere_while_stopped_are_held(
         machine.sync("accept-deletions")
         until(lambda: len(os.listdir(machine.auths)) == 5, "the person said so")
         until(lambda: len(machine.kept("trash")) == 5, "they are in the trash")
+
+
+def test_a_mirror_that_belongs_to_another_daemon(mounts: Mounts) -> None:
+    """Refused, with the other one's mount point and the remedy; the other one goes on."""
+    one, two = mounts("one"), mounts("two", start=False)
+    (one.auths / "a.json").write_bytes(token(1))
+    pid = one.status()["pid"]
+    words = ["--local-store", str(one.store), "--mirror", str(one.root)]
+    done = storefs(two.home, "mount", str(two.path), *words)
+    assert done.returncode == 3
+    for said in (f"is in use by the mount at {one.path} ", f"(process {pid})", "--mirror"):
+        assert said in done.stderr
+    assert not two.path.is_mount()
+    assert (one.auths / "a.json").read_bytes() == token(1)
+    (one.auths / "a.json").write_bytes(token(2))
+    assert tree_of(one.store)["auths/a.json"] == token(2)
+    assert one.status()["pid"] == pid

@@ -39,11 +39,12 @@ def patient(mounts: Mounts) -> Iterator[Mount]:
 
 @pytest.fixture
 def hasty(mounts: Mounts) -> Iterator[Mount]:
-    """A machine that gives its backend two seconds."""
+    """A machine that gives its backend a few seconds: enough for what works, on a busy machine."""
     mount = mounts("a", start=False)
     Remote(mount.store).seed("a.json", "b.json")
     (mount.store / "auths/a.json").write_bytes(OLD)
-    mount.options = ("--deadline", "2", "--dir-wait", "2", "--stop-timeout", "2", *HINTS_ONLY)
+    limits = ("--deadline", "4", "--dir-wait", "4", "--stop-timeout", "2")
+    mount.options = (*limits, "--offline", "refuse", *HINTS_ONLY)
     with mount:
         yield mount
 
