@@ -1,0 +1,326 @@
+"""Documents as the rows of the proxy's own PostgreSQL tables, shared live with its native store.
+
+Whoever writes the rows without us wins and is noticed: every commit compares with what is there,
+and triggers announce each change. Needs a session pool and one session that listens. Blocking;
+thread-safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+
+from storefs import paths
+from storefs.backends import postgres_catalog as catalog
+from storefs.backends.contract import Blob, Entry, Revision
+from storefs.backends.postgres_dsn import place_of
+from storefs.backends.postgres_errors import GONE, Gone, translate
+from storefs.backends.postgres_pool import Sessions
+from storefs.backends.postgres_schema import administration as administration_of
+from storefs.backends.postgres_schema import quoted, tables_in
+from storefs.backends.postgres_sql import CONFIG_ID, digest_for, statements
+from storefs.backends.postgres_watch import Listener, listen
+from storefs.backends.postgres_writes import Writes
+from storefs.errors import StoreError
+from storefs.paths import CONFIG, InvalidPath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from storefs.backends.contract import Batch, Outcome
+    from storefs.backends.postgres_catalog import Look
+    from storefs.backends.postgres_dsn import Place
+    from storefs.backends.postgres_pool import Session
+    from storefs.backends.postgres_sql import Digest, Statements
+    from storefs.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_AUTHS = "auths/"
+_CHUNK = 256
+"""Documents asked for at once."""
+
+_SNAPSHOT_SECONDS = 60.0
+_MAKE_AGAIN = 30.0
+"""Seconds between tries to make triggers that are missing."""
+
+
+def connect(settings: Settings) -> Postgres:
+    """Reach the database, and make in it what is missing and this account may make.
+
+    A read-only mount makes nothing. Raises StoreError, Quit for a wrong setting.
+    """
+    place = place_of(settings.env, settings.deadline)
+    backend = Postgres(place, settings.deadline, settings.poll_interval)
+    try:
+        backend.open(make=not settings.read_only)
+    except BaseException as error:
+        backend.close()
+        if isinstance(error, psycopg.Error):
+            raise translate("", error, place) from None
+        raise
+    return backend
+
+
+def administration(settings: Settings) -> str:
+    """The SQL that an administrator runs once for these settings; asks no server. Raises Quit."""
+    place = place_of(settings.env, settings.deadline)
+    tables = tables_in(place.schema or place.usual, place.config_table, place.auth_table)
+    return administration_of(tables, place.conninfo.get("user") or "storefs")
+
+
+@dataclass(frozen=True)
+class _State:
+    """What was true at the last look."""
+
+    look: Look
+    statements: Statements
+    digest: Digest
+
+
+class Postgres:
+    """A Backend and Watcher over two tables, Described.
+
+    Revision: SHA-256 of the bytes that `read` returns, in hex.
+    """
+
+    def __init__(self, place: Place, deadline: float, interval: float) -> None:
+        """`interval`: seconds between looks at everything where changes are not announced."""
+        self.place, self._deadline, self._interval = place, deadline, interval
+        self.concurrency = place.connections
+        self.identity = place.where
+        self._makes = False
+        self._made = 0.0
+        self._pooled = False
+        self._pushed = self._hears = False
+        self._reported: set[str] = set()
+        self._refreshing = threading.Lock()
+        self._sessions = Sessions(place, deadline)
+        self._state: _State | None = None
+        self._listener: Listener | None = None
+
+    def open(self, *, make: bool) -> None:
+        """Look, make, listen. Called once. Raises psycopg.Error, StoreError."""
+        self._makes = make
+        with self._sessions.open() as session:
+            found = catalog.look(session, self.place)
+            if make and catalog.make_native(session, found):
+                found = catalog.look(session, self.place)
+            catalog.check(found)
+            self._pooled = session.pooled
+            host, port = self.place.where.rsplit(":", 1)
+            if not (self.place.conninfo.get("host") or self.place.conninfo.get("hostaddr")):
+                host, port = session.info.host, str(session.info.port)
+            self.identity = f"postgresql://{host}:{port}/{found.database} {found.tables}"
+            self._set(self._prepared(session, found))
+            self._purge(session)
+        self._listener = Listener(
+            found.tables, self._sessions.deadlines, self._sessions.live, self._listening,
+            self._refreshed, self._interval, self._deadline,
+        )  # fmt: skip
+        self._listener.begin()
+
+    def _prepared(self, session: Session, found: Look) -> Look:
+        """Make the side table and the triggers, unless somebody tried a moment ago."""
+        if self._makes and time.monotonic() >= self._made + _MAKE_AGAIN:
+            wanted = not found.side.oid or not (found.config.current and found.auth.current)
+            if wanted:
+                self._made = time.monotonic()
+                if catalog.make_own(session, found):
+                    return catalog.look(session, self.place, found.tables)
+        return found
+
+    def _set(self, found: Look) -> None:
+        digest = digest_for(found.version)
+        self._state = _State(
+            found,
+            statements(
+                found.tables,
+                digest,
+                reads=found.exact_reads,
+                writes=found.exact_reads and found.side.allows("INSERT", "UPDATE"),
+                purges=found.exact_reads and found.side.allows("DELETE"),
+            ),
+            digest,
+        )
+
+    def _purge(self, session: Session) -> None:
+        """Bytes whose document others deleted may be tokens: they do not stay."""
+        if self._makes and not self._now.look.read_only and self._now.statements.purge:
+            session.execute(self._now.statements.purge, {})
+
+    @property
+    def _now(self) -> _State:
+        assert self._state is not None
+        return self._state
+
+    @property
+    def read_only(self) -> bool:
+        """See Described.read_only."""
+        return not self._now.look.may_write
+
+    def traits(self) -> Mapping[str, str]:
+        """See Described.traits."""
+        found = self._now.look
+        said = {
+            "bytes": "exact" if found.exact else "canonical",
+            "changes": "pushed" if self._pushed else "polled",
+            "writes": "compare-and-swap" if found.may_write else "none",
+            "server": f"PostgreSQL {found.release.split()[0]}",
+        }
+        if found.may_write and not found.auth.allows("DELETE"):
+            said["deletes"] = f"refused: no DELETE on {found.tables.auth}"
+        if self._pooled:
+            said["pooled"] = "PgBouncer: no LISTEN, no prepared statements"
+        elif not found.exact or not self._pushed:
+            said["lacking"] = "an administrator runs once what `storefs doctor --sql` prints"
+        return said
+
+    def snapshot(self) -> Mapping[str, Entry]:
+        """See Backend.snapshot."""
+        return self._call(self._snapshot, _SNAPSHOT_SECONDS)
+
+    def _snapshot(self, session: Session) -> Mapping[str, Entry]:
+        with session.transaction():
+            limit = str(int(_SNAPSHOT_SECONDS * 1000))
+            session.execute("SELECT set_config('statement_timeout', %s, true)", (limit,))
+            rows = session.execute(self._now.statements.snapshot, {}, binary=True).fetchall()
+        entries: dict[str, Entry] = {}
+        for is_config, name, digest, size, time_us in rows:
+            path = CONFIG if is_config else _AUTHS + name
+            try:
+                paths.check_path(path)
+            except InvalidPath as error:
+                self._report(path, str(error))
+                continue
+            if paths.may_be_shared(path):
+                entries[path] = Entry(Revision(digest.hex()), size, time_us * 1000)
+        return entries
+
+    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Blob | None]]:
+        """See Backend.read."""
+        for start in range(0, len(paths), _CHUNK):
+            wanted = paths[start : start + _CHUNK]
+            found = self._call(lambda session, wanted=wanted: self._read(session, wanted))  # type: ignore[misc]
+            for path in wanted:
+                yield path, found.get(path)
+
+    def _read(self, session: Session, wanted: Sequence[str]) -> dict[str, Blob]:
+        now = self._now
+        held = [path for path in wanted if _may_be(path)]
+        ids = [path.removeprefix(_AUTHS) for path in held if path != CONFIG]
+        rows: list[Any] = []
+        if ids:
+            rows = session.execute(now.statements.read_auth, {"ids": ids}, binary=True).fetchall()
+        found = {_AUTHS + name: (data, time_us) for name, data, time_us in rows}
+        if len(ids) < len(held):
+            config = {"ids": [CONFIG_ID]}
+            rows = session.execute(now.statements.read_config, config, binary=True).fetchall()
+            for _, data, time_us in rows:
+                found[CONFIG] = data, time_us
+        return {
+            path: Blob(data, Entry(now.digest.revision(data), len(data), time_us * 1000))
+            for path, (data, time_us) in found.items()
+        }
+
+    def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
+        """See Backend.commit. Each batch is all or nothing; those of one document go together."""
+        now = self._now
+        until = time.monotonic() + timeout
+        writes = Writes(self._sessions, self.place, now.look, now.statements, now.digest, until)
+        outcomes = writes.apply(batches)
+        if any(isinstance(outcome, Gone) for outcome in outcomes):
+            self.look_again()
+        return outcomes
+
+    def wait(self, timeout: float) -> Collection[str] | None:
+        """See Watcher.wait."""
+        assert self._listener is not None
+        return self._listener.wait(timeout)
+
+    def close(self) -> None:
+        """See Backend.close."""
+        if self._listener is not None:
+            self._listener.close()
+        self._sessions.close()
+
+    def _call(self, ask: Callable[[Session], T], seconds: float | None = None) -> T:
+        """Ask in a session; once more when a session had ended, or a table was made anew.
+
+        Only for what changes nothing. Raises StoreError.
+        """
+        for last in (False, True):
+            try:
+                with self._sessions.use(seconds or self._deadline) as session:
+                    return ask(session)
+            except pg.QueryCanceled as error:
+                raise translate("", error, self.place) from None
+            except psycopg.Error as error:
+                if last or not self._mended(error):
+                    raise translate("", error, self.place, self._needs("SELECT")) from None
+        raise AssertionError
+
+    def _mended(self, error: psycopg.Error) -> bool:
+        """Whether asking again may help: the session was bad, or what we knew was old."""
+        if error.sqlstate in GONE:
+            return self.look_again()
+        return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+
+    def look_again(self) -> bool:
+        """Learn anew what the database holds; whether that could be done."""
+        try:
+            with self._sessions.use(self._deadline) as session:
+                self._refreshed(session)
+        except (psycopg.Error, StoreError):
+            return False
+        return True
+
+    def _needs(self, right: str) -> str:
+        found = self._now.look
+        return f"{right} ON {found.tables.config}, {found.tables.auth} TO {quoted(found.user)}"
+
+    def _listening(self) -> Session:
+        session = self._sessions.open()
+        self._sessions.live.discard(session.pid)
+        try:
+            self._hears = not session.pooled and listen(session, self._now.look.tables)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _refreshed(self, session: Session) -> bool:
+        """Look, make what is missing, go on with what there is; whether changes are announced."""
+        with self._refreshing:
+            # Of the same tables, wherever the search path leads by now.
+            found = catalog.look(session, self.place, self._now.look.tables)
+            catalog.check(found)
+            found = self._prepared(session, found)
+            self._set(found)
+            pushed = found.hints and self._hears
+            if pushed != self._pushed or self._listener is None:
+                log.info("%s: changes are %s", self.identity, "pushed" if pushed else "polled")
+            self._pushed = pushed
+            return pushed
+
+    def _report(self, path: str, reason: str) -> None:
+        if path not in self._reported:
+            self._reported.add(path)
+            log.warning("%r in %s is left out: %s", path, self.identity, reason)
+
+
+def _may_be(path: str) -> bool:
+    """Whether a row can stand for the path."""
+    try:
+        paths.check_path(path)
+    except InvalidPath:
+        return False
+    return paths.may_be_shared(path) and (path == CONFIG or path.startswith(_AUTHS))
