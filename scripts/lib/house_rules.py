@@ -35,6 +35,8 @@ KNOWN_BY = {
         "names.py",
         "reconcile.py",
         "rename.py",
+        "sending.py",
+        "spin.py",  # stands in for it in pyfuse3
         "store.py",
         "vfs.py",
     ],

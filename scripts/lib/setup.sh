@@ -98,6 +98,15 @@ missing_commands() {
     for pair in "${commands[@]}"; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done
+    if [[ $kind != run ]]; then missing_servers "$kind"; fi
+}
+
+# Debian has these off the PATH of a user.
+missing_servers() {
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        echo postgresql
+    [[ $1 != test ]] || command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] ||
+        echo pgbouncer
 }
 
 # Looks for what is needed, not for package names: a Python or compiler of one's own is fine.
@@ -129,9 +138,21 @@ install_packages() {
     say "installing ${packages[*]}"
     # An update may fail over a source that has nothing to do with us; the installation decides.
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq || :
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive "${apt[@]}" -qq -o DPkg::Lock::Timeout=300
+    forbid_cluster "${packages[@]}"
+    # RUNLEVEL: what is installed for tests is not started as a service.
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "${apt[@]}" -qq \
+        -o DPkg::Lock::Timeout=300
+    "${root[@]}" rm -f "$no_cluster"
     packages=$(missing_packages "$1" | tr '\n' ' ')
     [[ -z $packages ]] || die "still missing after the installation (is PYTHON wrong?): $packages"
+}
+
+# Debian's package makes and starts a database server of its own; the tests start theirs.
+no_cluster=/etc/postgresql-common/createcluster.d/storefs-tests.conf
+forbid_cluster() {
+    [[ " $* " == *' postgresql '* ]] || return 0
+    "${root[@]}" mkdir -p "${no_cluster%/*}"
+    echo 'create_main_cluster = false' | "${root[@]}" tee "$no_cluster" >/dev/null
 }
 
 # Without a terminal sudo must not ask for a password; with one it may.

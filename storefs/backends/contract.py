@@ -122,6 +122,32 @@ class Described(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a document in a history. `revision` None: it was deleted."""
+
+    time: float
+    """Seconds since 1970."""
+    author: str
+    machine: str
+    """Host name, empty where the history does not say."""
+    revision: Revision | None
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """The ability, beside Backend, to show what documents were before."""
+
+    def history(self, path: str) -> Sequence[Version]:
+        """Every version that is kept, the newest first; none for a path that never was.
+
+        Raises Unavailable, AccessDenied, Corrupt.
+        """
+
+    def blob(self, revision: Revision) -> bytes:
+        """The content of a version that `history` named. Raises NotFound, and as `history`."""
+
+
 def check_place(path: str) -> None:
     """Raises Invalid unless a document can live under `path`."""
     try:

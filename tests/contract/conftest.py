@@ -10,14 +10,26 @@ from storefs.backends.contract import Backend, Watcher
 from storefs.backends.local import Local
 from storefs.backends.memory import Memory
 from tests.faults import Faults
+from tests.servers.git_store import Remote, git_remote, git_server  # noqa: F401 - fixtures
+from tests.servers.postgres import (  # noqa: F401 - fixtures
+    cluster,
+    database,
+    own_cluster,
+    postgres_schema,
+    shared_database,
+)
+from tests.servers.s3 import blind_bucket, bucket, moto_url, rclone_url  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.servers.postgres_cluster import Database
+    from tests.servers.s3 import Bucket
+
     Connect = Callable[[], Backend]
 
-STORES = ("memory", "local", "faults")
+STORES = ("memory", "local", "faults", "s3", "s3_blind", "git", "postgres")
 
 
 @pytest.fixture
@@ -35,6 +47,44 @@ def faults_store() -> Connect:
     """The fault wrapper changes nothing until it is told to."""
     memory = Memory()
     return lambda: Faults(memory.session())
+
+
+@pytest.fixture
+def git_store(git_remote: Remote) -> Connect:  # noqa: F811 - a fixture
+    return git_remote.connect
+
+
+@pytest.fixture
+def postgres_store(postgres_schema: Database) -> Connect:  # noqa: F811 - a fixture
+    return postgres_schema.connect
+
+
+@pytest.fixture
+def s3_store(bucket: Bucket) -> Connect:  # noqa: F811 - a fixture
+    return bucket.connect
+
+
+@pytest.fixture
+def s3_blind_store(blind_bucket: Bucket) -> Connect:  # noqa: F811 - a fixture
+    return blind_bucket.connect
+
+
+_ROWS = "rows hold JSON below auths/ and one config; docs/backends/postgres"
+_NOT_ROWS = {
+    "test_every_byte_is_kept[postgres-auths/b.json]",
+    "test_every_byte_is_kept[postgres-auths/notes.bin]",
+    "test_names[postgres-config/models.yaml]",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a store cannot promise is marked here, with the reason, and nowhere else."""
+    window = "no conditions: the last writer wins between comparing and writing; docs/backends/s3"
+    for item in items:
+        if item.name == "test_no_update_is_lost_in_a_race[s3_blind]":
+            item.add_marker(pytest.mark.xfail(reason=window, strict=False))
+        if item.name in _NOT_ROWS:
+            item.add_marker(pytest.mark.xfail(reason=_ROWS, strict=True))
 
 
 @pytest.fixture(params=STORES)

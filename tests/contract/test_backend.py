@@ -27,6 +27,9 @@ BYTES = {
     B: b"",
     "auths/notes.bin": bytes(range(256)),
 }
+EVERYWHERE = {CONFIG: BYTES[CONFIG], A: BYTES[A], B: b"[]"}
+"""What every store can hold."""
+
 NAMES = [
     "auths/with space %41 50%.json",
     "auths/me@example.com-plan+1.json",
@@ -92,11 +95,11 @@ def test_identity_is_that_of_the_store(connect: Callable[[], Backend]) -> None:
 
 def test_snapshot_and_commit_say_what_read_says(backend: Backend) -> None:
     entries: dict[str, Entry] = {}
-    for path, data in BYTES.items():
+    for path, data in EVERYWHERE.items():
         entries |= done(commit(backend, Put(path, data, None)))
-    blobs = dict(backend.read([*BYTES, C]))
+    blobs = dict(backend.read([*EVERYWHERE, C]))
     assert blobs.pop(C) is None
-    assert {path: blob.data for path, blob in blobs.items() if blob} == BYTES
+    assert {path: blob.data for path, blob in blobs.items() if blob} == EVERYWHERE
     assert {path: blob.entry for path, blob in blobs.items() if blob} == backend.snapshot()
     assert backend.snapshot() == entries
 
@@ -109,32 +112,32 @@ def test_equal_content_is_an_equal_revision(backend: Backend) -> None:
 
 
 def test_create_refuses_what_exists(backend: Backend) -> None:
-    put(backend, A, b"first")
-    conflict = failed(commit(backend, Put(A, b"second", None)), Conflict)
+    put(backend, A, b'"first"')
+    conflict = failed(commit(backend, Put(A, b'"second"', None)), Conflict)
     assert conflict.path == A
     assert conflict.current.get(A, read(backend, A)) == read(backend, A)
-    assert content(backend, A) == b"first"
+    assert content(backend, A) == b'"first"'
 
 
 def test_a_stale_expectation_is_refused(backend: Backend) -> None:
-    old = put(backend, A, b"old")
-    put(backend, A, b"new", old)
-    for change in (Put(A, b"mine", old), Delete(A, old)):
+    old = put(backend, A, b'"old"')
+    put(backend, A, b'"new"', old)
+    for change in (Put(A, b'"mine"', old), Delete(A, old)):
         conflict = failed(commit(backend, change), Conflict)
         assert conflict.current.get(A, read(backend, A)) == read(backend, A)
         assert conflict.applied == {}
-    assert content(backend, A) == b"new"
+    assert content(backend, A) == b'"new"'
 
 
 @pytest.mark.parametrize("connect", ["memory", "local"], indirect=True)
 def test_a_conflict_brings_the_present_content(backend: Backend) -> None:
-    put(backend, A, b"a")
+    put(backend, A, b'"a"')
     conflict = failed(commit(backend, Put(A, b"", STALE), Put(B, b"", None)), Conflict)
     assert conflict.current == {A: read(backend, A), B: None}
 
 
 def test_replacing_what_is_absent_is_refused(backend: Backend) -> None:
-    conflict = failed(commit(backend, Put(A, b"mine", STALE)), Conflict)
+    conflict = failed(commit(backend, Put(A, b'"mine"', STALE)), Conflict)
     assert conflict.current.get(A) is None
     assert content(backend, A) is None
 
@@ -150,10 +153,10 @@ def test_batches_stand_alone_in_their_order(backend: Backend) -> None:
     first = put(backend, A, b"1")
     outcomes = backend.commit(
         [
-            [Put(B, b"b", None)],
+            [Put(B, b'"b"', None)],
             [Put(A, b"2", STALE)],
             [Delete("auths/x", STALE)],
-            [Put(C, b"c", None)],
+            [Put(C, b'"c"', None)],
         ],
         PATIENCE,
     )
@@ -166,19 +169,19 @@ def test_batches_stand_alone_in_their_order(backend: Backend) -> None:
 
 
 def test_a_rename_is_one_batch(backend: Backend) -> None:
-    old, target = put(backend, A, b"moved"), put(backend, B, b"replaced")
-    outcome = commit(backend, Delete(A, old), Put(B, b"moved", target))
+    old, target = put(backend, A, b'"moved"'), put(backend, B, b'"replaced"')
+    outcome = commit(backend, Delete(A, old), Put(B, b'"moved"', target))
     assert set(done(outcome)) == {B}
     assert set(backend.snapshot()) == {B}
-    assert content(backend, B) == b"moved"
+    assert content(backend, B) == b'"moved"'
 
 
 @pytest.mark.parametrize("broken", [A, B])
 def test_a_rename_in_conflict_changes_nothing(backend: Backend, broken: str) -> None:
-    revisions = {A: put(backend, A, b"a"), B: put(backend, B, b"b")}
+    revisions = {A: put(backend, A, b'"a"'), B: put(backend, B, b'"b"')}
     before = backend.snapshot()
     revisions[broken] = STALE
-    outcome = commit(backend, Put(B, b"a", revisions[B]), Delete(A, revisions[A]))
+    outcome = commit(backend, Put(B, b'"a"', revisions[B]), Delete(A, revisions[A]))
     failure = failed(outcome, Conflict)
     assert failure.path == broken
     assert failure.applied == {}

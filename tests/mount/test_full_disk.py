@@ -12,6 +12,7 @@ import pytest
 
 from tests.mount.harness import storefs, until
 from tests.mount.processes import put, token, tree_of
+from tests.mount.tools import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,13 +65,16 @@ def _write_until_refused(fd: int, piece: bytes) -> int:
 
 
 def test_a_local_file_is_told_that_the_disk_is_full(machine: Mount) -> None:
+    log = Log(machine)
     assert fill(machine) == errno.ENOSPC
+    log.expect("WARNING", "write", "No space left on device", "auths/big.tmp")
     (machine.auths / "big.tmp").unlink()
     (machine.auths / "small.tmp").write_bytes(b"there is room again")
     assert (machine.root / "auths/small.tmp").read_bytes() == b"there is room again"
 
 
 def test_documents_still_reach_the_store(machine: Mount) -> None:
+    log = Log(machine)
     (machine.auths / "old.json").write_bytes(token("old" + BIG))
     fill(machine)
     (machine.auths / "new.json").write_bytes(token("new" + BIG))
@@ -83,6 +87,8 @@ def test_documents_still_reach_the_store(machine: Mount) -> None:
     until((machine.auths / "theirs.json").exists, "what others write arrives")
     assert (machine.auths / "theirs.json").read_bytes() == token("theirs" + BIG)
     until(lambda: "disk" in str(machine.status()["warnings"]), "the status says so")
+    log.expect("ERROR", "storefs.mirror", "free some space")
+    assert "rollback" not in log.text(), "the cause is told, not what came of it"
     assert "the mirror's disk" in storefs(machine.home, "status", str(machine.path)).stdout
     (machine.auths / "old.json").unlink()
     assert not (machine.store / "auths/old.json").exists()
@@ -136,9 +142,10 @@ def test_with_neither_disk_nor_backend_the_writer_is_told_and_the_mount_lives(
 ) -> None:
     (machine.auths / "a.json").write_bytes(token(1))
     fill(machine)
-    fault = machine.fault("commit.fail-before")
+    fault, log = machine.fault("commit.fail-before"), Log(machine)
     with pytest.raises(OSError, match=r"No space|Input/output"):
         (machine.auths / "a.json").write_bytes(token("2" + BIG))
+    log.expect("WARNING", "flush", "auths%2Fa.json", "No space left on device")
     fault.unlink()
     assert (machine.store / "auths/a.json").read_bytes() == token(1)
     (machine.auths / "a.json").write_bytes(token("3" + BIG))
