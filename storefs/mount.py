@@ -33,6 +33,7 @@ from storefs.locks import PathLocks
 from storefs.marks import Marks
 from storefs.mirror import Mirror
 from storefs.names import Names
+from storefs.outgoing import Outgoing
 from storefs.pending import PendingChanges
 from storefs.raising import Raiser
 from storefs.reconcile import Reconcile
@@ -154,12 +155,13 @@ class Mount:
             mirror, inodes, handles, Generations(), Marks(), PathLocks(), view,
             PendingChanges(dir_fd), settings.max_file_size,
         )  # fmt: skip
-        self.committer = Committer(
-            self.store, self.documents, Kept(dir_fd),
+        outgoing = Outgoing(
+            self.store, self.documents,
             refuse=settings.offline == "refuse", behind=settings.commit == "behind",
         )  # fmt: skip
+        self.committer = Committer(outgoing, self.documents, Kept(dir_fd))
         self.sending = Sending(self.committer, settings.deadline)
-        self.committer.wake = self.store.on_return = self.sending.wake
+        outgoing.wake = self.store.on_return = self.sending.wake
         self.renames = Renames(self.committer, local)
         removals = Removals(self.store, self.documents, self.raiser)
         self.reconcile = Reconcile(
@@ -172,7 +174,7 @@ class Mount:
             settings, self._root.path, self.store, self.committer, self.renames,
             self.reconcile, inodes, handles,
         )  # fmt: skip
-        control = Control(inodes, dir_fd, report.status, self.reconcile.sync)
+        control = Control(inodes, dir_fd, report.status, self._sync)
         names = Names(
             inodes, self.documents, self.committer, self.renames, local, control, self.raiser,
             self._read_only, min(settings.dir_wait, settings.deadline),
@@ -181,6 +183,12 @@ class Mount:
             inodes, handles, self.documents, self.committer, self.sending, local, control,
             names, self._commit_later, settings.deadline,
         )  # fmt: skip
+
+    async def _sync(self, accept_deletions: bool) -> None:
+        """What a person asks for by `storefs sync`: what was refused is tried again as well."""
+        self.documents.pending.retry()
+        self.sending.wake()
+        await self.reconcile.sync(accept_deletions)
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
         self._nursery.start_soon(self._attempt, self.vfs.commit_later, inode, seconds)

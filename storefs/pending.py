@@ -19,7 +19,7 @@ from storefs.backends.contract import Revision
 from storefs.kept import stem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +131,6 @@ class PendingChanges:
         self._order += 1
         return self._order
 
-    def rebase(
-        self, change: Pending, expect: Revision | None, base: bytes | None, data: bytes | None
-    ) -> Pending:
-        """The same change on what the backend holds now. In memory: the file still says enough."""
-        changed = replace(change, expect=expect, base=base, data=data, group=0)
-        self._changes[change.path] = changed
-        return changed
-
     def refuse(self, path: str, cause: str) -> Future[None]:
         """Set a change aside that the backend will not take."""
         change = replace(self._changes[path], refused=cause, group=0)
@@ -155,10 +147,12 @@ class PendingChanges:
         self._changes.pop(path, None)
         return self._thread.submit(disk.remove, self._dir_fd, _file_of(path))
 
-    def withdraw(self, paths: Iterable[str]) -> None:
-        """Forget changes that no disk took."""
-        for path in paths:
-            self._changes.pop(path, None)
+    def restore(self, path: str, before: Pending | None) -> None:
+        """No disk took the last change of the path: it is as it was."""
+        if before is None:
+            self.drop(path)
+        else:
+            self._changes[path] = before
 
     def close(self) -> None:
         """Wait until everything is on disk."""
@@ -168,7 +162,11 @@ class PendingChanges:
         return self._thread.submit(self._write, change)
 
     def _write(self, change: Pending) -> None:
-        disk.replace(self._dir_fd, _file_of(change.path), _pack(change), durable=True)
+        file = _file_of(change.path)
+        try:
+            disk.replace(self._dir_fd, file, _pack(change), durable=True)
+        except OSError as error:  # a full disk, most likely: write(2) names no path
+            raise OSError(error.errno, error.strerror, file) from error
 
 
 def _file_of(path: str) -> str:

@@ -133,7 +133,7 @@ class Renames:
         if not changes:
             return None
         try:
-            entries = await self.committer.apply(changes, deadline)
+            entries = await self.committer.outgoing.apply(changes, deadline)
         except Conflict as conflict:
             documents.marks.mark(change.path for change in changes)
             current = conflict.current.get(path)

@@ -65,7 +65,7 @@ class Report:
             "error": self.store.error,
             "documents": len(self.committer.documents.mirror.records),
             "last_in": self.reconcile.last_in,
-            "last_out": self.committer.last_out,
+            "last_out": self.committer.outgoing.last,
         }
 
     def _troubles(self) -> dict[str, object]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from storefs.backends.contract import Delete, Put
-from storefs.errors import BackendFailed, Conflict, StoreError, Unavailable
+from storefs.errors import BackendFailed, Conflict, Corrupt, StoreError, Unavailable
 from storefs.kept import Place
+from storefs.outgoing import considered
 from storefs.resolve import Stands, resolve
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Sending:
 
     async def run(self) -> None:
         """Send whatever is pending whenever the backend answers, until cancelled."""
-        pending, store = self.committer.documents.pending, self.committer.store
+        pending, store = self.committer.documents.pending, self.committer.outgoing.store
         while True:
             if store.online and pending.waiting():
                 await self.once()
@@ -78,14 +80,14 @@ class Sending:
         self, changes: list[Pending], limit: trio.CapacityLimiter, borrower: int
     ) -> None:
         try:
-            if self.committer.store.online:
+            if self.committer.outgoing.store.online:
                 await self._send([change.path for change in changes])
         finally:
             limit.release_on_behalf_of(borrower)
 
     async def drain(self) -> None:
         """Attempt until nothing waits or the backend does not answer."""
-        pending, store = self.committer.documents.pending, self.committer.store
+        pending, store = self.committer.documents.pending, self.committer.outgoing.store
         while pending.waiting() and store.online:
             before = len(pending.waiting())
             await self.once()
@@ -95,12 +97,12 @@ class Sending:
     async def attempt(self, path: str, deadline: float) -> None:
         """Send one path's change now, if there is one. Raises BackendFailed if it still waits."""
         documents = self.committer.documents
-        if path in documents.pending and self.committer.store.online:
+        if path in documents.pending and self.committer.outgoing.store.online:
             await self._send([path], deadline)
         if change := documents.pending.get(path):
-            why = change.refused or self.committer.store.error or "no answer"
+            why = change.refused or self.committer.outgoing.store.error or "no answer"
             raise BackendFailed(
-                f"{path}: not in {self.committer.store.backend.identity}: {why}; "
+                f"{path}: not in {self.committer.outgoing.store.backend.identity}: {why}; "
                 "it is safe on this machine's disk, and pending"
             )
 
@@ -127,7 +129,7 @@ class Sending:
         if len(batch) != len(changes):
             return False
         try:
-            entries = await self.committer.store.commit(batch, deadline)
+            entries = await self.committer.outgoing.store.commit(batch, deadline)
         except Unavailable:
             return True  # nothing is known; each waits on
         except StoreError:
@@ -155,7 +157,10 @@ class Sending:
                 except StoreError:
                     return
                 too_old = time.time() - change.since > TOO_OLD
-                step = resolve(path, base, data, current, now=time.time(), too_old=too_old)
+                settle = partial(
+                    resolve, path, base, data, current, now=time.time(), too_old=too_old
+                )
+                step = await considered(settle, len(data or b""))
                 if isinstance(step, Stands):
                     if await self._kept(path, step.lost, deadline):
                         self._stands(change, current, step)
@@ -178,21 +183,23 @@ class Sending:
         self, path: str, data: bytes | None, expect: str | None, deadline: float
     ) -> Entry | None:
         change = _change(path, data, expect)
-        entries = await self.committer.store.commit([change], deadline)
+        entries = await self.committer.outgoing.store.commit([change], deadline)
         return entries.get(path)
 
     async def _present(self, path: str, conflict: Conflict) -> Blob | None:
         if path in conflict.current:
             return conflict.current[path]
-        [(_, blob)] = await self.committer.store.read([path]) or [(path, None)]
-        return blob
+        answers = dict(await self.committer.outgoing.store.read([path]))
+        if path not in answers:
+            raise Corrupt(path, "is there, and cannot be read")
+        return answers[path]
 
     def _sent(self, change: Pending, data: bytes | None, entry: Entry | None) -> None:
         """The backend has it: the mirror gets the revision, and what a merge added."""
         documents, path = self.committer.documents, change.path
         documents.pending.drop(path)
         self.settled += 1
-        self.committer.last_out = time.time()
+        self.committer.outgoing.last = time.time()
         record = documents.mirror.records.get(path)
         if data is None or entry is None or record is None:
             documents.marks.mark([path])
@@ -228,7 +235,7 @@ class Sending:
         return True
 
     def _refused(self, change: Pending, error: StoreError) -> None:
-        identity = self.committer.store.backend.identity
+        identity = self.committer.outgoing.store.backend.identity
         log.error("%s: refused by %s: %s; it stays on this machine", change.path, identity, error)
         self.committer.documents.pending.refuse(change.path, error.cause)
 

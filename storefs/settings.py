@@ -255,11 +255,17 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
 
 
 def _choose(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[str, str, list[str]]:
-    """The backend, the sentence that says why, and the variables that name others."""
+    """The backend, the sentence that says why, and the variables that name others.
+
+    Raises Quit for a backend that is named, and whose place is not.
+    """
     present = [name for name in _NATIVE if native(env, name)]
     if named := given.get("backend"):
         backend, cause = str(named), "it was asked for by name"
         ignored = [name for name in present if _NATIVE[name] != backend]
+        for name in _NATIVE:
+            if _NATIVE[name] == backend and name not in present:
+                raise Quit(Exit.SETTINGS, f"{name} must be set for the backend {backend}")
     elif present:
         backend, cause, ignored = _NATIVE[present[0]], f"{present[0]} is set", present[1:]
     else:

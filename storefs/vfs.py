@@ -345,7 +345,7 @@ class Vfs:
         waits = self.documents.pending.get(inode.path) if inode.kind is Kind.DOCUMENT else None
         if name == "user.storefs.error":
             if waits is not None:
-                return (waits.refused or self.committer.store.error).encode()
+                return (waits.refused or self.committer.outgoing.store.error).encode()
             return b"empty or invalid, not sent" if invalid else b""
         if inode.kind is Kind.LOCAL:
             return b"local"

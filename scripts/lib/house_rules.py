@@ -33,6 +33,7 @@ KNOWN_BY = {
         "locks.py",
         "mount.py",
         "names.py",
+        "outgoing.py",
         "reconcile.py",
         "rename.py",
         "sending.py",

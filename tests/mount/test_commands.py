@@ -138,8 +138,6 @@ def test_a_conflict_copy_degrades_the_status(mounts: Mounts) -> None:
     with open(here.auths / "a.json", "r+b", buffering=0) as file:
         file.write(token(2))
         (there.auths / "a.json").write_bytes(token(3))
-        with pytest.raises(OSError, match="Stale"):
-            file.close()
     done = storefs(here.home, "status", str(here.path))
     assert done.returncode == 7
     assert "needs a look" in done.stdout

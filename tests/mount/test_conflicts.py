@@ -56,8 +56,8 @@ def test_different(deaf: Mount) -> None:
     assert (deaf.store / "auths/a.json").read_bytes() == THEIRS
     assert list(deaf.kept("conflicts").values()) == [b'{"a": 1, "b": "mine"}']
     assert attribute(deaf.auths / "a.json", "state") == "synced"
-    write(deaf.auths / "a.json", b'{"a": 3}')
-    assert (deaf.store / "auths/a.json").read_bytes() == b'{"a": 3}'
+    write(deaf.auths / "a.json", b'{"a": 3, "b": 3}')
+    assert (deaf.store / "auths/a.json").read_bytes() == b'{"a": 3, "b": 3}'
 
 
 def test_merged(deaf: Mount) -> None:

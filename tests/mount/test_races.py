@@ -14,7 +14,7 @@ from tests.mount.apart import Apart
 from tests.mount.calls import write
 from tests.mount.harness import until
 from tests.mount.late import LateMount
-from tests.mount.remote import Remote, credential, settled
+from tests.mount.remote import Remote, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.user
 
-OLD, MINE, THEIRS = credential(0), credential(1), credential(2)
+OLD, MINE, THEIRS = (b'{"type": "x", "note": "%d"}' % number for number in range(3))
 
 
 @pytest.fixture

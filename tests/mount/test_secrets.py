@@ -78,7 +78,7 @@ def test_no_document_content_in_any_log_or_status(mounts: Mounts) -> None:
     machine = mounts("a", "--log-level", "debug", "--max-file-size", "4096", start=False)
     machine.env["PGSTORE_DSN"] = f"postgres://me:{MARKER}@nowhere/db"
     machine.env["OBJECTSTORE_SECRET_KEY"] = MARKER
-    machine.options += ("--backend", "local")
+    machine.options += ("--backend", "local", "--offline", "refuse")
     put(machine.root, "auths/broken.json", b'{"half": "' + MARKER.encode())
     with machine:
         (machine.auths / "good.json").write_bytes(token(MARKER))

@@ -69,8 +69,9 @@ def test_everything_else_goes_on_while_programs_hammer(tmp_path: Path, programs:
         for number in range(5):
             Remote(mount.store).write("auths/1.json", credential(100 + number))  # hint, thread
             watch.expect("MODIFY", "1.json")
-            (mount.auths / "2.json").write_bytes(credential(number))  # a commit
-            assert (mount.store / "auths/2.json").read_bytes() == credential(number)
+            own = credential(1000 + number)
+            (mount.auths / "2.json").write_bytes(own)  # a commit
+            assert (mount.store / "auths/2.json").read_bytes() == own
             mount.sync()  # a task that waits for others
         (mount.auths / "3.json").rename(mount.auths / "3.json~")  # a timer: held back for 2 s
         until(lambda: not (mount.store / "auths/3.json").exists(), "the timer is served")

@@ -16,8 +16,9 @@ from storefs import daemon
 SOURCE = Path(daemon.__file__).parent.parent
 
 PROGRAM = """
-import os, sys
+import os, signal, sys
 from storefs.daemon import detach
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from storefs.errors import Exit, Quit
 
 def serve(ready):

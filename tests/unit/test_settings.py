@@ -112,9 +112,10 @@ def test_the_strongest_native_variable_wins_and_the_others_are_named() -> None:
 
 
 def test_a_backend_has_its_own_defaults_and_what_is_given_beats_them() -> None:
-    git = load({"backend": "git"}, HOME, CWD)
+    environ = {**HOME, "GITSTORE_GIT_URL": "https://h/r.git"}
+    git = load({"backend": "git"}, environ, CWD)
     assert (git.deadline, git.dir_wait, git.poll_interval) == (20.0, 10.0, 10.0)
-    given = load({"backend": "git", "deadline": "3", "poll_interval": "1"}, HOME, CWD)
+    given = load({"backend": "git", "deadline": "3", "poll_interval": "1"}, environ, CWD)
     assert (given.deadline, given.dir_wait, given.poll_interval) == (3.0, 10.0, 1.0)
     local = load({}, HOME, CWD)
     assert (local.deadline, local.dir_wait) == (5.0, 2.0)
@@ -268,3 +269,13 @@ def test_an_env_file_must_be_text(tmp_path: Path) -> None:
 def test_a_byte_order_mark_belongs_to_no_name(tmp_path: Path) -> None:
     (tmp_path / "e").write_bytes(b"\xef\xbb\xbfA=1\n")
     assert envfile.read(tmp_path / "e") == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "variable"), [("postgres", "PGSTORE_DSN"), ("s3", "OBJECTSTORE_ENDPOINT")]
+)
+def test_a_named_backend_must_have_a_place(backend: str, variable: str) -> None:
+    assert quit_of({"backend": backend}, {}) == (
+        Exit.SETTINGS,
+        f"{variable} must be set for the backend {backend}",
+    )
