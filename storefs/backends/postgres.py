@@ -19,6 +19,7 @@ from psycopg import errors as pg
 from storefs import paths
 from storefs.backends import postgres_catalog as catalog
 from storefs.backends.contract import Blob, Entry, Revision
+from storefs.backends.postgres_announce import Announcer
 from storefs.backends.postgres_dsn import place_of
 from storefs.backends.postgres_errors import GONE, Gone, translate
 from storefs.backends.postgres_pool import Sessions
@@ -104,6 +105,7 @@ class Postgres:
         self._reported: set[str] = set()
         self._refreshing = threading.Lock()
         self._sessions = Sessions(place, deadline)
+        self._announcer = Announcer(self._sessions, deadline)
         self._state: _State | None = None
         self._listener: Listener | None = None
 
@@ -235,7 +237,9 @@ class Postgres:
         """See Backend.commit. Each batch is all or nothing; those of one document go together."""
         now = self._now
         until = time.monotonic() + timeout
-        writes = Writes(self._sessions, self.place, now.look, now.statements, now.digest, until)
+        writes = Writes(
+            self._sessions, self._announcer, self.place, now.look, now.statements, now.digest, until
+        )
         outcomes = writes.apply(batches)
         if any(isinstance(outcome, Gone) for outcome in outcomes):
             self.look_again()
@@ -250,6 +254,7 @@ class Postgres:
         """See Backend.close."""
         if self._listener is not None:
             self._listener.close()
+        self._announcer.close()
         self._sessions.close()
 
     def _call(self, ask: Callable[[Session], T], seconds: float | None = None) -> T:

@@ -119,7 +119,7 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 
 
 class Sessions:
-    """At most `place.connections` sessions at once. Thread-safe."""
+    """At most `place.connections` for calls, and one to announce. Thread-safe."""
 
     def __init__(self, place: Place, deadline: float) -> None:
         self._place, self._deadline = place, deadline
@@ -134,7 +134,7 @@ class Sessions:
             kwargs={**self._arguments(), "told": self._note},
             configure=self._configure,
             min_size=0,
-            max_size=place.connections,
+            max_size=place.connections + 1,
             max_lifetime=24 * 3600.0,
             reconnect_timeout=_RECONNECT,
             num_workers=min(3, place.connections),

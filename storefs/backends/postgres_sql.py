@@ -79,8 +79,6 @@ class Statements:
     delete_config: bytes
     lock: bytes
     """Takes `ids`: holds the rows of a batch, in one order whoever asks."""
-    notify: bytes
-    """Takes `channels` and `ids`: announces, and is not waited for by the disk."""
     purge: bytes
     """Takes bytes away whose document was deleted by others; empty where we may not."""
 
@@ -102,9 +100,6 @@ def statements(
         replace_config=_put(tables.config, None, None, digest, "text", create=False),
         delete_config=_delete(tables.config, None, None, digest),
         lock=_lock(tables.auth).encode(),
-        notify=b"SELECT set_config('synchronous_commit', 'off', true), pg_notify(c, i)"
-        b" FROM unnest(%(channels)s::text[], %(ids)s::text[]) AS t(c, i)"
-        b" WHERE pg_notification_queue_usage() < 0.5",
         purge=_purge(tables).encode() if purges else b"",
     )
 

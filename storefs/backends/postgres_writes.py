@@ -1,15 +1,12 @@
 """Commits to a PostgreSQL store: which statements go out together, and what their end means.
 
-Batches of one document, which is almost all of them, are one statement each. They are sent at
-once, in the order of their paths, as one transaction, and the announcement behind them in one
-of its own: a transaction that announces excludes, until it is on disk, every other one that
-does, and eight machines would commit no faster than one.
+Batches of one document, which is almost all of them, are one statement each. Those of one call
+are sent at once, in the order of their paths, as one transaction.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +24,7 @@ from storefs.backends.contract import (
 from storefs.backends.postgres_errors import AGAIN, GONE, translate
 from storefs.backends.postgres_schema import PAYLOAD_MAX, quoted
 from storefs.backends.postgres_sql import CONFIG_ID
-from storefs.errors import Conflict, Invalid, StoreError, Unavailable
+from storefs.errors import Conflict, Invalid, StoreError
 from storefs.paths import CONFIG
 
 if TYPE_CHECKING:
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg import Cursor
 
+    from storefs.backends.postgres_announce import Announcer
     from storefs.backends.postgres_catalog import Look
     from storefs.backends.postgres_dsn import Place
     from storefs.backends.postgres_pool import Session, Sessions
@@ -63,6 +61,7 @@ class Writes:
     """One call of commit. `until`: monotonic time at which everybody has given up."""
 
     sessions: Sessions
+    announcer: Announcer
     place: Place
     look: Look
     statements: Statements
@@ -117,19 +116,16 @@ class Writes:
 
     def _together(self, changes: Sequence[Change]) -> list[Outcome]:
         """Single changes, one round trip, one transaction. Raises psycopg.Error, StoreError."""
-        cursors: list[Cursor[_Row]] = []
-        try:
-            with self._session() as session, session.pipeline() as pipeline:
-                cursors.extend(self._send(session, change) for change in changes)
-                pipeline.sync()  # without BEGIN, this ends the transaction
-                self._announce(session, changes)
+        with self._session() as session:
+            if len(changes) == 1:
+                rows = [self._send(session, changes[0]).fetchone()]
+            else:
+                with session.pipeline():  # without BEGIN, its end is that of the transaction
+                    cursors = [self._send(session, change) for change in changes]
                 rows = [cursor.fetchone() for cursor in cursors]
-        except psycopg.Error as error:
-            if len(cursors) == len(changes) and all(cursor.pgresult for cursor in cursors):
-                cause = f"{self.place.where}: the end of the commit is not known; look again"
-                raise Unavailable(changes[0].path, cause) from error
-            raise
-        return [self._outcome(change, row) for change, row in zip(changes, rows, strict=True)]
+        found = [self._outcome(change, row) for change, row in zip(changes, rows, strict=True)]
+        self._announce(changes)
+        return found
 
     def _whole(self, batch: Batch) -> Outcome:
         """Several changes, all or none. Raises psycopg.Error, StoreError."""
@@ -147,8 +143,7 @@ class Writes:
                         entries.update(found)
             except _Refused as refused:
                 return refused.failure
-            with suppress(psycopg.Error):  # it is committed, whatever becomes of the hint
-                self._announce(session, changes)
+        self._announce(changes)
         return entries
 
     def _session(self) -> AbstractContextManager[Session]:
@@ -181,14 +176,12 @@ class Writes:
             return {change.path: Entry(Revision(revision.hex()), size, time_us * 1000)}
         return Conflict(change.path, "is not at the expected revision")
 
-    def _announce(self, session: Session, changes: Iterable[Change]) -> None:
+    def _announce(self, changes: Iterable[Change]) -> None:
         """Tell the others. What had no effect is announced too: a mark is not data."""
-        channels, ids = [], []
-        for change in changes:
-            name = _id(change.path)
-            channels.append(self._table(change).channel)
-            ids.append(name if len(name.encode()) <= PAYLOAD_MAX else "")
-        session.execute(self.statements.notify, {"channels": channels, "ids": ids})
+        names = [(self._table(change).channel, _id(change.path)) for change in changes]
+        self.announcer.tell(
+            (channel, name if len(name.encode()) <= PAYLOAD_MAX else "") for channel, name in names
+        )
 
     def _table(self, change: Change) -> Table:
         tables = self.look.tables

@@ -207,20 +207,39 @@ def test_a_rewritten_history_is_no_conflict_for_other_documents(
     assert content(store, A) == b"person"
 
 
-@pytest.mark.parametrize("most", [1, 4])
-def test_the_history_stays_short(git_remote: Remote, tmp_path: Path, most: int) -> None:
+def test_what_is_not_known_yet_is_asked_before_anything_is_refused(
+    store: Git, git_remote: Remote
+) -> None:
+    put(store, A, b"1")
+    with closing(git_remote.connect()) as other:
+        first = other.snapshot()[A].revision
+        second = put(other, A, b"2", first)
+        third = put(other, B, b"1")
+        put(store, A, b"3", second)
+        done(commit(store, Delete(B, third)))
+        # To the one that deletes it this is absent still, which is no reason to do nothing.
+        fourth = put(other, C, b"1")
+        done(commit(store, Delete(C, fourth)))
+        assert set(other.snapshot()) == {A}
+
+
+@pytest.mark.parametrize(("most", "seen"), [(1, False), (4, False), (4, True)])
+def test_the_history_stays_short(git_remote: Remote, tmp_path: Path, most: int, seen: bool) -> None:
     with closing(git_remote.connect(MAX_COMMITS=str(most))) as store:
         revision = put(store, A, b"0")
         lengths = []
-        for turn in range(1, 7):
+        for turn in range(1, 8):
             revision = put(store, A, b"%d" % turn, revision)
             lengths.append(git_remote.repository.commits("master"))
         assert max(lengths) == most
         assert set(lengths) == set(range(1, most + 1))
+        assert lengths[-1] == 1
         # What others add counts too, though they do not say how many there are.
         person = Person(git_remote.repository, tmp_path / "person")
         for turn in range(3):
             person.save(B, b"%d" % turn)
+            if seen:  # each of them, or the last only
+                store.snapshot()
         put(store, A, b"last", revision)
         assert git_remote.repository.commits("master") <= most
         assert content(store, B) == b"2"

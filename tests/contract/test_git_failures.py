@@ -239,14 +239,20 @@ def test_a_broken_clone_is_made_again(
         assert set(other.snapshot()) == {B}
 
 
-def test_two_processes_never_share_a_clone(git_remote: Remote, tmp_path: Path) -> None:
-    root = tmp_path / "machine"
+def test_two_processes_never_share_a_clone(
+    git_remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, scratch = tmp_path / "machine", tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     with closing(git_remote.connect(root)) as one, closing(git_remote.connect(root)) as two:
         put(one, A, b"{}")
         assert content(two, A) == b"{}"
         put(two, B, b"{}")
         assert set(one.snapshot()) == {A, B}
+        assert len(os.listdir(scratch)) == 1
     assert sorted(os.listdir(root / ".storefs")) == ["git", "git-lock"]
+    assert os.listdir(scratch) == []
 
 
 def test_without_a_root_nothing_is_left_behind(
