@@ -16,7 +16,7 @@ import trio
 
 from storefs import fuse, logs
 from storefs.admission import Admission
-from storefs.backends import connect
+from storefs.backends import connect_or_wait
 from storefs.commit import Committer
 from storefs.control import Control
 from storefs.documents import ConfigView, Documents
@@ -72,7 +72,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> Exit:
     it cannot start.
     """
     try:
-        backend = connect(settings)
+        backend = connect_or_wait(settings)
     except StoreError as error:
         raise Quit(Exit.UNREACHABLE, f"{settings.backend}: {error}") from None
     return serve_backend(settings, backend, ready)

@@ -5,13 +5,24 @@ A backend joins with one line in OPENERS; its module is imported when it is chos
 
 from __future__ import annotations
 
+import logging
+import time
+from functools import partial
 from typing import TYPE_CHECKING
+
+from storefs import known
+from storefs.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from storefs.backends.contract import Backend
     from storefs.settings import Settings
+
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.5
 
 
 def _local(settings: Settings) -> Backend:
@@ -56,3 +67,27 @@ OPENERS: Mapping[str, Callable[[Settings], Backend]] = {
 def connect(settings: Settings) -> Backend:
     """The backend that the settings name. Raises StoreError, Quit for a setting it lacks."""
     return OPENERS[settings.backend](settings)
+
+
+def connect_or_wait(settings: Settings) -> Backend:
+    """`connect`, for a mount: also a store that answers later, if it is known which one it is.
+
+    Where it is not known, tries for `--wait` seconds. Blocking. Raises StoreError, Quit.
+    """
+    until = time.monotonic() + settings.wait
+    while True:
+        try:
+            backend = connect(settings)
+        except Unavailable as error:
+            if identity := known.identity(settings):
+                from storefs.backends.absent import Absent
+
+                again = partial(connect, settings)
+                return Absent(identity, again, error, settings.poll_interval)
+            if time.monotonic() >= until:
+                raise
+            log.info("%s: waiting for it: %s", settings.backend, error)
+            time.sleep(_PAUSE)
+        else:
+            known.remember(settings, backend.identity)
+            return backend
