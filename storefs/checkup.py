@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -116,7 +116,8 @@ def backend(settings: Settings, ends: float) -> bytes:
         said.identity = f"local:{os.path.realpath(settings.local_store)}"
     else:
         try:
-            with closing(backends.connect(settings)) as opened:
+            # Read-only, so that nothing is made: neither tables, nor a bucket, nor a probe in it.
+            with closing(backends.connect(replace(settings, read_only=True))) as opened:
                 _ask(opened, settings, said, ends)
         except StoreError as error:
             said.error = str(error)
