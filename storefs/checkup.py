@@ -15,6 +15,7 @@ from storefs import backends
 from storefs import mountpoint as mountpoints
 from storefs import root as roots
 from storefs.admission import Admission
+from storefs.backends.contract import Described
 from storefs.content import problem
 from storefs.errors import Exit, Quit, StoreError
 from storefs.store import CHUNK
@@ -39,6 +40,8 @@ class Said:
     newest: float = 0.0
     invalid: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    traits: dict[str, str] = field(default_factory=dict)
+    """As a mount's status has them, but how it writes: that is tried by mounts alone."""
 
 
 class _Collect(logging.Handler):
@@ -126,6 +129,8 @@ def backend(settings: Settings, ends: float) -> bytes:
 
 def _ask(opened: Backend, settings: Settings, said: Said, ends: float) -> None:
     said.identity = opened.identity
+    if isinstance(opened, Described):
+        said.traits = {name: text for name, text in opened.traits().items() if name != "writes"}
     shown = Admission(settings.subdir, settings.max_file_size).select(opened.snapshot())
     said.documents = len(shown)
     said.newest = max((entry.mtime_ns for entry in shown.values()), default=0) / 1e9

@@ -249,7 +249,8 @@ class FirstSync:
         )
 
     async def _make_first_config(self, deadline: float) -> None:
-        if self.first_config is None or CONFIG in self.documents.mirror.records:
+        known = CONFIG in self.documents.mirror.records or CONFIG in self.documents.pending
+        if self.first_config is None or known:
             return
         data, origin = self.first_config()
         try:

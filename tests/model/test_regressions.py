@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storefs.errors import BackendFailed, Busy, Stale
-from tests.machines import remote, stored
+from tests.machines import CONFIG, remote, stored
 from tests.unit.world import world
 
 if TYPE_CHECKING:
@@ -111,3 +111,19 @@ async def test_regression_a_conflict_copy_does_not_wait_for_the_mirrors_writer(
         assert not flooded.is_set()
         flooded.set()
         assert machine.kept("conflicts") == [b'{"n": 3}']
+
+
+async def test_regression_a_start_brings_no_config_back_whose_delete_is_pending(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        for op in ("commit", "read", "snapshot"):
+            it.faults(machine).always(op, "fail-before")
+        await machine.unlink(CONFIG)
+        it.kill(machine)
+        machine = await it.machine()
+        assert machine.content(CONFIG) is None
+        assert CONFIG in machine.documents.pending
+        await machine.mount.sending.drain()
+        assert CONFIG not in stored(it.memory)
