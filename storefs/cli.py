@@ -60,6 +60,31 @@ number are held back until `storefs sync --accept-deletions`.
 exit codes: 0 done; 4 the backend cannot be reached; 8 not mounted.
 """
 
+_CONFLICTS_EPILOG = """\
+A copy is a version of a document that lost against another. list: name, document, time, size.
+show: its bytes. take: it becomes the document, on all machines, old tokens included; the version
+that it replaces is kept as a copy. drop: it is removed for good.
+
+examples:
+  storefs conflicts
+  storefs conflicts --mount ~/p --json
+  storefs conflicts show NAME
+  storefs conflicts drop --all
+
+exit codes: 0 done; 1 refused, the log says why; 2 usage; 8 not mounted.
+"""
+
+_ADOPT_EPILOG = """\
+A file in .storefs/found/ was in the place of a document, and nobody could account for it. It is
+refused if it is invalid, or if the document exists with other bytes. It leaves found/ when the
+backend has it.
+
+exit codes: 0 done, or pending; 1 refused, the log says why; 8 not mounted.
+"""
+
+_WITH_NAMES = ("conflicts", "adopt")
+"""Commands whose words are names of copies: their mount point is the option --mount."""
+
 _DOCTOR_EPILOG = """\
 Give it the options you give to `storefs mount`, from the same directory. It changes nothing, and
 takes no longer than half a minute, whatever hangs.
@@ -113,9 +138,11 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.add_argument(
-            "mountpoint", metavar="MOUNTPOINT", nargs="?", help=f"default {options.MOUNTPOINT}"
-        )
+        if name in _WITH_NAMES:
+            place = command.add_argument("--mount", dest="mountpoint")
+        else:
+            place = command.add_argument("mountpoint", nargs="?")
+        place.metavar, place.help = "MOUNTPOINT", f"default {options.MOUNTPOINT}"
         command.set_defaults(run=run)
         add(command)
     return parser
@@ -175,6 +202,7 @@ def _add_limits(value: Callable[[str, str, str], None]) -> None:
         "SECONDS",
         f"look at everything this often (default {default.snapshot_interval:g})",
     )
+    value("--poll-interval", "SECONDS", "where no hints come, look this often (default by backend)")
 
 
 def _add_umount(command: argparse.ArgumentParser) -> None:
@@ -194,6 +222,29 @@ def _add_sync(command: argparse.ArgumentParser) -> None:
 
 def _add_status(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_conflicts(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "action", metavar="ACTION", nargs="?", default="list",
+        choices=("list", "show", "take", "drop"), help="list (default), show, take or drop",
+    )  # fmt: skip
+    command.add_argument("names", metavar="NAME", nargs="*", help="of a copy, as listed")
+    command.add_argument("--all", action="store_true", help="drop: every copy")
+    command.add_argument("--json", action="store_true", help="list: for programs")
+    _add_as(command)
+
+
+def _add_adopt(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="of a file in .storefs/found/")
+    _add_as(command)
+
+
+def _add_as(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--as", dest="path", metavar="PATH", default="",
+        help="the document, such as auths/a.json, where NAME does not tell it",
+    )  # fmt: skip
 
 
 def _add_doctor(command: argparse.ArgumentParser) -> None:
@@ -236,6 +287,28 @@ def _sync(args: argparse.Namespace) -> int:
     from storefs import commands
 
     return commands.sync(_place(args), accept_deletions=args.accept_deletions)
+
+
+def _conflicts(args: argparse.Namespace) -> int:
+    from storefs import copies
+
+    place, action, names = _place(args), args.action, args.names
+    wanted = {"list": 0, "drop": 0 if args.all else max(1, len(names))}.get(action, 1)
+    if len(names) != wanted:
+        raise Quit(Exit.USAGE, f"conflicts {action}: takes {wanted or 'no'} NAME of a copy")
+    if action == "list":
+        return copies.show_list(place, as_json=args.json)
+    if action == "drop":
+        return copies.drop_all(place) if args.all else copies.drop(place, names)
+    if action == "take":
+        return copies.take(place, names[0], args.path)
+    return copies.show(place, names[0])
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from storefs import copies
+
+    return copies.adopt(_place(args), args.name, args.path)
 
 
 def _umount(args: argparse.Namespace) -> int:
@@ -293,5 +366,13 @@ _COMMANDS = (
     ("umount", _umount, "send what is pending and unmount", _UMOUNT_EPILOG, _add_umount),
     ("status", _status, "show how a mount is doing", _STATUS_EPILOG, _add_status),
     ("sync", _sync, "take in now what changed elsewhere", _SYNC_EPILOG, _add_sync),
+    (
+        "conflicts",
+        _conflicts,
+        "list, show, take or drop versions that lost",
+        _CONFLICTS_EPILOG,
+        _add_conflicts,
+    ),
+    ("adopt", _adopt, "send a found file as the document it was", _ADOPT_EPILOG, _add_adopt),
     ("doctor", _doctor, "say what stands in the way, and what to do", _DOCTOR_EPILOG, _add_doctor),
 )
