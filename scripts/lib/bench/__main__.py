@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.figures import Figure
 
 _RESULT = Path("build/bench.json")
+_PARTS = {"local": stages.run, "s3": s3.run, "git": git.run, "postgres": postgres.run}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     base = Path(tempfile.mkdtemp(prefix="storefs-bench.", dir=args.dir)).resolve()
     try:
-        return _run(base, stages.QUICK if args.quick else stages.FULL, args.json)
+        scale = stages.QUICK if args.quick else stages.FULL
+        return _run(base, scale, args.only or (), args.json)
     except Broken as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -45,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures storefs, a plain directory and rclone mount side by side.",
     )
     parser.add_argument("--quick", action="store_true", help="to see that it works; no figures")
+    parser.add_argument(
+        "--only", choices=_PARTS, action="append", help="leave the others out; again for more"
+    )
     parser.add_argument("--dir", default="/var/tmp", help="on the disk used (default %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=_RESULT, help="where the result goes (default %(default)s)"
@@ -52,15 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(base: Path, scale: stages.Scale, result: Path) -> int:
+def _run(base: Path, scale: stages.Scale, only: Sequence[str], result: Path) -> int:
     figures: list[Figure] = []
     document = {"machine": report.machine(base), "versions": report.versions()}
-    for figure in chain(
-        stages.run(base, scale),
-        s3.run(base / "s3", scale),
-        git.run(base / "git", scale),
-        postgres.run(base / "postgres", scale),
-    ):
+    parts = [_PARTS[name](base / name, scale) for name in only or _PARTS]
+    for figure in chain.from_iterable(parts):
         figures.append(figure)
         print(f"measured: {figure.key}", file=sys.stderr, flush=True)
     result.parent.mkdir(parents=True, exist_ok=True)
