@@ -49,12 +49,12 @@ def status(mountpoint: Path, *, as_json: bool) -> Exit:
 
 def sync(mountpoint: Path, *, accept_deletions: bool) -> Exit:
     """Make the mount reconcile now; returns when it has. Raises Quit where it could not."""
-    _require(mountpoint)
+    require(mountpoint)
     order = b"accept-deletions\n" if accept_deletions else b"1\n"
     try:
-        ask(lambda: _write(mountpoint / ".storefs/sync", order), _SYNC_PATIENCE)
+        ask(lambda: write_order(mountpoint / ".storefs/sync", order), _SYNC_PATIENCE)
     except TimeoutError:
-        raise _hanging(mountpoint) from None
+        raise hanging(mountpoint) from None
     except OSError as error:
         if error.errno == errno.EIO:
             raise Quit(
@@ -62,7 +62,7 @@ def sync(mountpoint: Path, *, accept_deletions: bool) -> Exit:
                 "the backend could not be asked; `storefs status` says why, and the mount tries "
                 "again by itself",
             ) from None
-        raise _unusable(mountpoint, error) from None
+        raise unusable(mountpoint, error) from None
     return Exit.DONE
 
 
@@ -71,7 +71,7 @@ def umount(mountpoint: Path, stop_timeout: float) -> Exit:
 
     Raises Quit: in use (mount point), not mounted, or still at it after the time-out.
     """
-    place = _require(mountpoint).path
+    place = require(mountpoint).path
     pid, daemon = _daemon(mountpoint)
     try:
         _unmount(place)
@@ -147,7 +147,8 @@ def _ago(moment: float | None, now: float) -> str:
     return f"{seconds} s ago"
 
 
-def _require(mountpoint: Path) -> Mounted:
+def require(mountpoint: Path) -> Mounted:
+    """The mount there. Raises Quit where there is none."""
     mounted = find(mountpoint)
     if mounted is None:
         raise Quit(
@@ -158,13 +159,13 @@ def _require(mountpoint: Path) -> Mounted:
 
 
 def _read_status(mountpoint: Path) -> str:
-    _require(mountpoint)
+    require(mountpoint)
     try:
         return ask((mountpoint / ".storefs/status").read_bytes, PATIENCE).decode()
     except TimeoutError:
-        raise _hanging(mountpoint) from None
+        raise hanging(mountpoint) from None
     except OSError as error:
-        raise _unusable(mountpoint, error) from None
+        raise unusable(mountpoint, error) from None
 
 
 def _parse(text: str, mountpoint: Path) -> Mapping[str, Any]:
@@ -175,8 +176,8 @@ def _parse(text: str, mountpoint: Path) -> Mapping[str, Any]:
     raise Quit(Exit.FAILED, f"{mountpoint}/.storefs/status cannot be read: is it another version?")
 
 
-def _write(path: Path, order: bytes) -> bytes:
-    """The answer of the mount arrives at write or at close."""
+def write_order(path: Path, order: bytes) -> bytes:
+    """Write to a control file; the mount's answer arrives at write or close. Raises OSError."""
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, order)
@@ -187,14 +188,16 @@ def _write(path: Path, order: bytes) -> bytes:
     return b""
 
 
-def _hanging(mountpoint: Path) -> Quit:
+def hanging(mountpoint: Path) -> Quit:
+    """What to say of a mount that does not answer."""
     return Quit(
         Exit.FAILED,
         f"the mount at {mountpoint} does not answer: its process hangs (pgrep -af storefs)",
     )
 
 
-def _unusable(mountpoint: Path, error: OSError) -> Quit:
+def unusable(mountpoint: Path, error: OSError) -> Quit:
+    """What to say of a mount that answers with an error."""
     if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
         return Quit(
             Exit.NOT_MOUNTED,

@@ -35,6 +35,8 @@ class Control:
     status: Callable[[], Status]
     sync: Callable[[bool], Awaitable[None]]
     """Reconcile now; True accepts held deletions. Raises BackendFailed."""
+    orders: Mapping[str, Callable[[str, str], Awaitable[None]]] = field(default_factory=dict)
+    """What else `sync` takes: word -> what is done with a copy's name and a path (or "")."""
     directory: Inode = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,8 +56,16 @@ class Control:
         return b""
 
     async def write(self, inode: Inode, data: bytes) -> None:
-        """A program wrote to a control file and closed it. Raises BackendFailed."""
+        """A program wrote to a control file and closed it. Raises FileError, OSError.
+
+        An order is a line `WORD NAME`; a second line, if any, is a path.
+        """
         if inode.name != "sync":
+            return
+        line, _, path = data.decode(errors="replace").strip("\n").partition("\n")
+        word, _, name = line.partition(" ")
+        if name and word in self.orders:
+            await self.orders[word](name, path)
             return
         words = data.decode(errors="replace").split()
         if words not in ([], ["1"], ["accept-deletions"]):

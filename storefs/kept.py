@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from storefs import disk
+from storefs.errors import NoEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PER_DOCUMENT = 20
 _CONFLICT_BYTES = 64 << 20
@@ -24,6 +30,8 @@ _TRASH_SECONDS = 30 * 86400
 _TRASH_CALLS = 64
 """Looking through the trash for each file would make removing many of them quadratic."""
 _NAME_BYTES = 180
+_CUT = re.compile(r"\+[0-9a-f]{16}$")
+"""Ends the stem of a path that is too long for a name."""
 
 
 class Place(Enum):
@@ -46,6 +54,21 @@ def stem_of(path: str) -> str:
 def _stem_in(name: str) -> str:
     """The part of a copy's name before time and content; it may hold a tilde itself."""
     return name.rsplit("~", 2)[0]
+
+
+def path_in(name: str, known: Iterable[str] = ()) -> str | None:
+    """The document that a copy's name tells; None where it was cut and is none of `known`."""
+    stem = _stem_in(name)
+    if _CUT.search(stem) and len(stem.encode()) > _NAME_BYTES - 4:
+        return next((path for path in known if stem_of(path) == stem), None)
+    return stem.replace("%2F", "/").replace("%25", "%")
+
+
+def _within(place: Place, name: str) -> str:
+    """The path of a copy below the root. Raises NoEntry for what is no name of one."""
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise NoEntry(f"{place.value}: no copy has the name {name!r}")
+    return f"{place.value}/{name}"
 
 
 class Kept:
@@ -95,6 +118,14 @@ class Kept:
         target = f"{Place.FOUND.value}/{stem_of(path)}~{moment}~{os.urandom(6).hex()}"
         disk.move(self._dir_fd, path, target)
         return target
+
+    def read(self, place: Place, name: str) -> bytes:
+        """The bytes of a copy. Raises OSError."""
+        return disk.read(self._dir_fd, _within(place, name))
+
+    def remove(self, place: Place, name: str) -> None:
+        """Remove a copy; an absent one is fine. Raises OSError."""
+        disk.remove(self._dir_fd, _within(place, name))
 
     def count(self, place: Place) -> int:
         """How many copies lie there."""

@@ -37,6 +37,7 @@ from storefs.outgoing import Outgoing
 from storefs.pending import PendingChanges
 from storefs.raising import Raiser
 from storefs.reconcile import Reconcile
+from storefs.recovery import Recovery
 from storefs.removals import Removals
 from storefs.rename import Renames
 from storefs.report import Report
@@ -174,7 +175,9 @@ class Mount:
             settings, self._root.path, self.store, self.committer, self.renames,
             self.reconcile, inodes, handles,
         )  # fmt: skip
-        control = Control(inodes, dir_fd, report.status, self._sync)
+        recovery = Recovery(self.committer, self.raiser, settings.deadline, self._read_only)
+        orders = {"take": recovery.take, "adopt": recovery.adopt}
+        control = Control(inodes, dir_fd, report.status, self._sync, orders)
         names = Names(
             inodes, self.documents, self.committer, self.renames, local, control, self.raiser,
             self._read_only, min(settings.dir_wait, settings.deadline),

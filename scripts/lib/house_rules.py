@@ -35,6 +35,7 @@ KNOWN_BY = {
         "names.py",
         "outgoing.py",
         "reconcile.py",
+        "recovery.py",
         "rename.py",
         "sending.py",
         "spin.py",  # stands in for it in pyfuse3
