@@ -10,7 +10,7 @@ from storefs.backends.contract import Backend, Watcher
 from storefs.backends.local import Local
 from storefs.backends.memory import Memory
 from tests.faults import Faults
-from tests.servers.git_store import Remote, git_remote, git_server  # noqa: F401 - fixtures
+from tests.servers.git_store import git_remote, git_server  # noqa: F401 - fixtures
 from tests.servers.postgres import (  # noqa: F401 - fixtures
     cluster,
     database,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.servers.git_store import Remote
     from tests.servers.postgres_cluster import Database
     from tests.servers.s3 import Bucket
 
