@@ -304,6 +304,9 @@ def _backend(settings: Settings, *, look_at_root: bool) -> Iterator[Finding]:
         )
         return
     yield Finding("ok", f"{said.identity}: {said.documents} documents, {said.checked} looked at")
+    lacking = said.traits.pop("lacking", "")
+    if traits := ", ".join(f"{name}: {text}" for name, text in said.traits.items()):
+        yield Finding("warn" if lacking else "ok", traits, lacking)
     yield from _documents(said)
     if not look_at_root:
         return

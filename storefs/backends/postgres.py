@@ -8,24 +8,21 @@ thread-safe.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import errors as pg
 
 from storefs import paths
-from storefs.backends import postgres_catalog as catalog
 from storefs.backends.contract import Blob, Entry, Revision
 from storefs.backends.postgres_announce import Announcer
 from storefs.backends.postgres_dsn import place_of
 from storefs.backends.postgres_errors import GONE, Gone, translate
+from storefs.backends.postgres_known import Known, State, traits_of
 from storefs.backends.postgres_pool import Sessions
 from storefs.backends.postgres_schema import administration as administration_of
 from storefs.backends.postgres_schema import quoted, tables_in
-from storefs.backends.postgres_sql import CONFIG_ID, digest_for, statements
+from storefs.backends.postgres_sql import CONFIG_ID
 from storefs.backends.postgres_watch import Listener, listen
 from storefs.backends.postgres_writes import Writes
 from storefs.errors import StoreError
@@ -35,10 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from storefs.backends.contract import Batch, Outcome
-    from storefs.backends.postgres_catalog import Look
     from storefs.backends.postgres_dsn import Place
     from storefs.backends.postgres_pool import Session
-    from storefs.backends.postgres_sql import Digest, Statements
     from storefs.settings import Settings
 
 T = TypeVar("T")
@@ -50,8 +45,8 @@ _CHUNK = 256
 """Documents asked for at once."""
 
 _SNAPSHOT_SECONDS = 60.0
-_MAKE_AGAIN = 30.0
-"""Seconds between tries to make triggers that are missing."""
+_OPENING_SECONDS = 60.0
+"""What is made for the first time may have to wait for writers of the tables."""
 
 
 def connect(settings: Settings) -> Postgres:
@@ -78,15 +73,6 @@ def administration(settings: Settings) -> str:
     return administration_of(tables, place.conninfo.get("user") or "storefs")
 
 
-@dataclass(frozen=True)
-class _State:
-    """What was true at the last look."""
-
-    look: Look
-    statements: Statements
-    digest: Digest
-
-
 class Postgres:
     """A Backend and Watcher over two tables, Described.
 
@@ -98,71 +84,34 @@ class Postgres:
         self.place, self._deadline, self._interval = place, deadline, interval
         self.concurrency = place.connections
         self.identity = place.where
-        self._makes = False
-        self._made = 0.0
-        self._pooled = False
-        self._pushed = self._hears = False
+        self._pooled = self._pushed = self._hears = False
         self._reported: set[str] = set()
-        self._refreshing = threading.Lock()
         self._sessions = Sessions(place, deadline)
         self._announcer = Announcer(self._sessions, deadline)
-        self._state: _State | None = None
+        self._known: Known | None = None
         self._listener: Listener | None = None
 
     def open(self, *, make: bool) -> None:
         """Look, make, listen. Called once. Raises psycopg.Error, StoreError."""
-        self._makes = make
-        with self._sessions.open() as session:
-            found = catalog.look(session, self.place)
-            if make and catalog.make_native(session, found):
-                found = catalog.look(session, self.place)
-            catalog.check(found)
+        deadlines = self._sessions.deadlines
+        with self._sessions.open() as session, deadlines.over(session, _OPENING_SECONDS):
+            self._known = known = Known(self.place, session, make=make)
             self._pooled = session.pooled
             host, port = self.place.where.rsplit(":", 1)
             if not (self.place.conninfo.get("host") or self.place.conninfo.get("hostaddr")):
                 host, port = session.info.host, str(session.info.port)
-            self.identity = f"postgresql://{host}:{port}/{found.database} {found.tables}"
-            self._set(self._prepared(session, found))
-            self._purge(session)
+            database = known.state.look.database
+        self.identity = f"postgresql://{host}:{port}/{database} {known.tables}"
         self._listener = Listener(
-            found.tables, self._sessions.deadlines, self._sessions.live, self._listening,
-            self._refreshed, self._interval, self._deadline,
+            known.tables, deadlines, self._sessions.live, self._listening, self._refreshed,
+            self._interval, self._deadline,
         )  # fmt: skip
         self._listener.begin()
 
-    def _prepared(self, session: Session, found: Look) -> Look:
-        """Make the side table and the triggers, unless somebody tried a moment ago."""
-        if self._makes and time.monotonic() >= self._made + _MAKE_AGAIN:
-            wanted = not found.side.oid or not (found.config.current and found.auth.current)
-            if wanted:
-                self._made = time.monotonic()
-                if catalog.make_own(session, found):
-                    return catalog.look(session, self.place, found.tables)
-        return found
-
-    def _set(self, found: Look) -> None:
-        digest = digest_for(found.version)
-        self._state = _State(
-            found,
-            statements(
-                found.tables,
-                digest,
-                reads=found.exact_reads,
-                writes=found.exact_reads and found.side.allows("INSERT", "UPDATE"),
-                purges=found.exact_reads and found.side.allows("DELETE"),
-            ),
-            digest,
-        )
-
-    def _purge(self, session: Session) -> None:
-        """Bytes whose document others deleted may be tokens: they do not stay."""
-        if self._makes and not self._now.look.read_only and self._now.statements.purge:
-            session.execute(self._now.statements.purge, {})
-
     @property
-    def _now(self) -> _State:
-        assert self._state is not None
-        return self._state
+    def _now(self) -> State:
+        assert self._known is not None
+        return self._known.state
 
     @property
     def read_only(self) -> bool:
@@ -171,20 +120,7 @@ class Postgres:
 
     def traits(self) -> Mapping[str, str]:
         """See Described.traits."""
-        found = self._now.look
-        said = {
-            "bytes": "exact" if found.exact else "canonical",
-            "changes": "pushed" if self._pushed else "polled",
-            "writes": "compare-and-swap" if found.may_write else "none",
-            "server": f"PostgreSQL {found.release.split()[0]}",
-        }
-        if found.may_write and not found.auth.allows("DELETE"):
-            said["deletes"] = f"refused: no DELETE on {found.tables.auth}"
-        if self._pooled:
-            said["pooled"] = "PgBouncer: no LISTEN, no prepared statements"
-        elif not found.exact or not self._pushed:
-            said["lacking"] = "an administrator runs once what `storefs doctor --sql` prints"
-        return said
+        return traits_of(self._now.look, pushed=self._pushed, pooled=self._pooled)
 
     def snapshot(self) -> Mapping[str, Entry]:
         """See Backend.snapshot."""
@@ -257,21 +193,24 @@ class Postgres:
         self._announcer.close()
         self._sessions.close()
 
-    def _call(self, ask: Callable[[Session], T], seconds: float | None = None) -> T:
-        """Ask in a session; once more when a session had ended, or a table was made anew.
+    def _call(self, ask: Callable[[Session], T], seconds: float = 0.0) -> T:
+        """Ask in a session; again when that one had ended, or a table was made anew.
 
-        Only for what changes nothing. Raises StoreError.
+        Only for what changes nothing: after a restart of the server every session is a dead one.
+        `seconds` for all tries, the deadline if 0. Raises StoreError.
         """
-        for last in (False, True):
+        until = time.monotonic() + (seconds or self._deadline)
+        tries = self.place.connections + 1
+        while True:
+            tries, taken = tries - 1, False
             try:
-                with self._sessions.use(seconds or self._deadline) as session:
+                with self._sessions.use(until - time.monotonic()) as session:
+                    taken = True
                     return ask(session)
-            except pg.QueryCanceled as error:
-                raise translate("", error, self.place) from None
             except psycopg.Error as error:
-                if last or not self._mended(error):
+                over = tries <= 0 or time.monotonic() >= until
+                if over or not taken or not self._mended(error):
                     raise translate("", error, self.place, self._needs("SELECT")) from None
-        raise AssertionError
 
     def _mended(self, error: psycopg.Error) -> bool:
         """Whether asking again may help: the session was bad, or what we knew was old."""
@@ -296,7 +235,8 @@ class Postgres:
         session = self._sessions.open()
         self._sessions.live.discard(session.pid)
         try:
-            self._hears = not session.pooled and listen(session, self._now.look.tables)
+            with self._sessions.deadlines.over(session, self._deadline):
+                self._hears = not session.pooled and listen(session, self._now.look.tables)
         except BaseException:
             session.close()
             raise
@@ -304,17 +244,13 @@ class Postgres:
 
     def _refreshed(self, session: Session) -> bool:
         """Look, make what is missing, go on with what there is; whether changes are announced."""
-        with self._refreshing:
-            # Of the same tables, wherever the search path leads by now.
-            found = catalog.look(session, self.place, self._now.look.tables)
-            catalog.check(found)
-            found = self._prepared(session, found)
-            self._set(found)
-            pushed = found.hints and self._hears
-            if pushed != self._pushed or self._listener is None:
-                log.info("%s: changes are %s", self.identity, "pushed" if pushed else "polled")
-            self._pushed = pushed
-            return pushed
+        assert self._known is not None
+        found = self._known.refresh(session)
+        pushed = found.hints and self._hears
+        if pushed != self._pushed or self._listener is None:
+            log.info("%s: changes are %s", self.identity, "pushed" if pushed else "polled")
+        self._pushed = pushed
+        return pushed
 
     def _report(self, path: str, reason: str) -> None:
         if path not in self._reported:

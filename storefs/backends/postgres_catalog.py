@@ -197,7 +197,9 @@ def check(found: Look) -> None:
         (found.tables.auth, found.auth, ("jsonb", "json", "text")),
     ):
         if not held.oid:
-            raise Unavailable("", f"the table {table} does not exist; {_ADVICE}")
+            makes = not found.read_only and found.may_create.get(table.schema)
+            step = "a mount that may write makes it" if makes else _ADVICE
+            raise Unavailable("", f"the table {table} does not exist; {step}")
         if held.content not in types:
             raise Corrupt(
                 "", f"{table}.content is {held.content or 'missing'}, not {types[0]}; set "

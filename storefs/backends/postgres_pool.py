@@ -33,6 +33,9 @@ _GLANCE = 0.05
 _RECONNECT = 1.0
 """Seconds for which the pool tries again by itself; then the next call does."""
 
+_SERVER_SHARE = 0.8
+"""Of the deadline: the server gives up first, so that what became of a statement is known."""
+
 _SETTINGS = (
     ("statement_timeout", "{0}"),
     ("idle_in_transaction_session_timeout", "{0}"),
@@ -64,9 +67,17 @@ class Deadlines:
                 self._changed.notify()
         try:
             yield
+        except psycopg.Error as error:
+            if not self._ends(key):
+                raise psycopg.OperationalError(f"no answer within {seconds:.3g} s") from error
+            raise
         finally:
-            with self._changed:
-                self._calls.pop(key, None)
+            self._ends(key)
+
+    def _ends(self, key: int) -> bool:
+        """Take a call off the list; whether it was on it still."""
+        with self._changed:
+            return self._calls.pop(key, None) is not None
 
     def close(self) -> None:
         """End the thread; what runs is no longer bounded."""
@@ -172,9 +183,10 @@ class Sessions:
             if session.pooled or self._place.plain:
                 return
             session.prepare_threshold = 0
+            limit = int(self._deadline * _SERVER_SHARE * 1000)
             with session.pipeline():
                 for name, value in _SETTINGS:
-                    session.execute(_SET, (value.format(int(self._deadline * 1000)), name))
+                    session.execute(_SET, (value.format(limit), name))
 
     @contextlib.contextmanager
     def use(self, seconds: float) -> Iterator[Session]:

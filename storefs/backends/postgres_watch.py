@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg.pq import ConnStatus
 
 from storefs.errors import StoreError
 from storefs.paths import CONFIG
@@ -138,6 +139,9 @@ class Listener:
                 was, self._pushed = self._pushed, self._ask(self._session)
                 if self._pushed and not was:
                     return None
+                # What came while it was asked is at hand already, and wakes nobody.
+                if (marks := self._heard(self._session)) is None or marks:
+                    return marks
             return self._listen(self._session, left)
         except (psycopg.Error, StoreError) as error:
             log.debug("no announcements: %s", type(error).__name__)
@@ -155,6 +159,13 @@ class Listener:
         fired = [descriptor for descriptor, _ in ready.poll(pause * 1000)]
         if session.fileno() not in fired:
             return self._due()
+        marks = self._heard(session)
+        if marks is not None and not marks and session.pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError("the session ended")
+        return marks
+
+    def _heard(self, session: Session) -> Collection[str] | None:
+        """What was announced; never waits."""
         marks: set[str] = set()
         everything = False
         for announced in session.notifies(timeout=0):
@@ -162,8 +173,6 @@ class Listener:
                 path = path_of(announced.payload, announced.channel, self._tables)
                 everything |= path is None
                 marks.add(path or "")
-        if not marks and session.pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise psycopg.OperationalError("the session ended")
         marks.discard("")
         return None if everything else marks
 

@@ -162,6 +162,8 @@ class Cluster:
         name = f"db_{os.getpid()}_{next(serial)}"
         with self.session("postgres") as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        with self.session(name) as admin:  # the default since PostgreSQL 15
+            admin.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         return Database(self, name, more=more)
 
 
