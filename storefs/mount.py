@@ -277,6 +277,8 @@ class Mount:
         try:
             with self._serving:
                 await fuse.serve(_HANDLERS, self._settings.spin / 1e6)
+        except* ConnectionAbortedError:  # instead of a clean end, where a message was on its way
+            log.info("the kernel mount was taken away")
         finally:
             self._ended.set()
             self._told.set()

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.user
 
 A, B, C = "auths/a.json", "auths/b.json", "auths/c.json"
 CONFIG = "config/config.yaml"
+LONG = 180.0
+"""Seconds for one of many writers that push at once, on a busy machine."""
 
 
 @pytest.fixture
@@ -158,10 +160,12 @@ def test_four_writers_a_native_and_a_person_lose_nothing(
     person = Person(git_remote.repository, tmp_path / "person")
 
     def write(number: int) -> None:
-        with closing(git_remote.connect()) as backend:
+        with closing(git_remote.connect(deadline=LONG)) as backend:
             own: Revision | None = None
+            path = f"auths/own-{number}.json"
             for turn in range(rounds):
-                own = put(backend, f"auths/own-{number}.json", b"%d" % turn, own)
+                (outcome,) = backend.commit([[Put(path, b"%d" % turn, own)]], LONG)
+                own = done(outcome)[path].revision
                 while not _incremented(backend, "auths/shared.json"):
                     pass
 
@@ -188,7 +192,7 @@ def _incremented(backend: Git, path: str) -> bool:
     ((_, blob),) = backend.read([path])
     assert blob is not None
     change = Put(path, b"%d" % (int(blob.data) + 1), blob.entry.revision)
-    outcome = commit(backend, change)
+    (outcome,) = backend.commit([[change]], LONG)
     assert not isinstance(outcome, Exception) or isinstance(outcome, Conflict), outcome
     return not isinstance(outcome, Exception)
 
