@@ -223,9 +223,8 @@ class Sessions:
                 if failure is not None and failure[0] >= began:
                     raise failure[1] from None
                 if time.monotonic() >= until:
-                    raise Unavailable(
-                        "", f"{self._place.where}: no session was free in time"
-                    ) from None
+                    why = "no session in time: the server does not answer, or all are busy"
+                    raise Unavailable("", f"{self._place.where}: {why}") from None
                 continue
             except PoolClosed:
                 raise Unavailable("", f"{self._place.where}: closed") from None
