@@ -167,7 +167,9 @@ def test_a_document_that_is_too_long(mount: Mount) -> None:
     """In status, in the log, and not shown: also not by the conflict that writing there is."""
     shown, path = mount.auths / "long.json", mount.store / "auths" / "long.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(padded(LONGEST + 1))
+    staged = mount.base / "long.json"  # half of it, seen in the store, would be short enough
+    staged.write_bytes(padded(LONGEST + 1))
+    staged.rename(path)
     mount.sync()
     assert mount.status()["too_large"] == ["auths/long.json"]
     assert "auths/long.json: 16777217 bytes is more than --max-file-size" in mount.log()
