@@ -56,6 +56,8 @@ class Written:
     sequence: int
     shown: bytes
     stored: bytes
+    base: bytes | None
+    """The stored bytes it was written over; the path lock keeps them what they are."""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Committer:
         stored = self.documents.config_view.stored(path, data, base)
         if base is not None:
             stored = await self._settled(path, edit.base, base, stored, deadline)
-        written = Written(edit, sequence, data, stored)
+        written = Written(edit, sequence, data, stored, base)
         record = self.documents.mirror.records.get(path)
         expect = self.documents.expect(path)
         if record is not None and expect is not None and record.digest == digest_of(stored):
@@ -105,7 +107,7 @@ class Committer:
         try:
             entries = await self.outgoing.apply([Put(path, stored, expect)], deadline)
         except Conflict as conflict:
-            await self._resolve(inode, written, base, conflict.current[path], deadline)
+            await self._resolve(inode, written, conflict.current[path], deadline)
         except StoreError as error:
             raise await self._refused(inode, written, error, deadline) from error
         else:
@@ -135,20 +137,19 @@ class Committer:
             self.kept.submit(Place.CONFLICTS, CONFIG, replaced)
 
     def _accept(self, inode: Inode, written: Written, stored: bytes, entry: Entry) -> None:
-        if (before := self.outgoing.base(inode.path)) is not None:
-            self.documents.settling.supersede(inode.path, before, stored)
+        if written.base is not None:
+            self.documents.settling.supersede(inode.path, written.base, stored)
         self.documents.mirror.install(inode.path, stored, entry, written.edit.mtime_ns)
         self.documents.generations.advance(inode.path)
         self.documents.finish(inode, written.edit, written.sequence)
 
     async def _resolve(
-        self, inode: Inode, written: Written, base: bytes | None, current: Blob | None,
-        deadline: float,
-    ) -> None:  # fmt: skip
+        self, inode: Inode, written: Written, current: Blob | None, deadline: float
+    ) -> None:
         """The conflict rules. Raises Stale where the backend's version stands, as `_commit`."""
         path, ours = inode.path, written.stored
         for _ in range(TRIES):
-            settle = partial(resolve, path, base, ours, current, now=time.time())
+            settle = partial(resolve, path, written.base, ours, current, now=time.time())
             step = await considered(settle, len(ours))
             if isinstance(step, Stands):
                 await self._stands(inode, written, current, step, deadline)
@@ -189,9 +190,9 @@ class Committer:
         if current is None or len(current.data) > self.documents.max_size:  # which is not shown
             self.documents.marks.mark([path])
         else:
-            if (before := self.outgoing.base(path)) is not None:
-                self.documents.settling.supersede(path, before, current.data)
-                self.documents.settling.deliver(path, before, current.data)
+            if written.base is not None:
+                self.documents.settling.supersede(path, written.base, current.data)
+                self.documents.settling.deliver(path, written.base, current.data)
             self.documents.mirror.install(path, current.data, current.entry, time.time_ns())
         inode.installed = self.documents.generations.advance(path)
         self.documents.finish(inode, written.edit, sequence)

@@ -92,12 +92,11 @@ class Index:
         for suffix in ("-wal", "-shm"):
             self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
 
-    def load(self) -> list[Row]:
-        """Every row. Raises sqlite3.Error."""
-        return [*self.rows()]
-
     def rows(self) -> Iterator[Row]:
-        """The same one by one. Paths are interned: the tables that know one share its bytes."""
+        """Every row. Raises sqlite3.Error.
+
+        Paths are interned: the tables that know one share its bytes.
+        """
         with closing(self._db.execute("SELECT * FROM documents ORDER BY path")) as cursor:
             for path, *rest in cursor:
                 yield Row(sys.intern(path), *rest)

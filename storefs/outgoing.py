@@ -93,7 +93,7 @@ class Outgoing:
                 expect = None if change.expect == PENDING else change.expect
                 await self._saved(
                     pending.add(
-                        change.path, data, expect, self.base(change.path),
+                        change.path, data, expect, self._base(change.path),
                         group=group, doubt=doubt,
                     )
                 )  # fmt: skip
@@ -108,8 +108,7 @@ class Outgoing:
             if isinstance(change, Put)
         }
 
-    def base(self, path: str) -> bytes | None:
-        """The stored bytes that a change of `path` starts from, None where they are not known."""
+    def _base(self, path: str) -> bytes | None:
         try:
             return self.documents.stored(path)
         except BackendFailed:  # torn, and nobody to fetch it from
@@ -125,7 +124,7 @@ class Outgoing:
             try:
                 entries = await self.store.commit(changes, deadline)
             except Conflict as conflict:
-                current = await self._present(changes, conflict)
+                current = await self.present([change.path for change in changes], conflict)
                 again = [self._rebased(change, current[change.path]) for change in changes]
                 if None in again:
                     raise Conflict(conflict.path, conflict.cause, current=current) from conflict
@@ -135,9 +134,13 @@ class Outgoing:
                 return entries
         raise Conflict(changes[0].path, "it changes too fast elsewhere", current=current)
 
-    async def _present(self, changes: list[Change], conflict: Conflict) -> dict[str, Blob | None]:
+    async def present(self, paths: list[str], conflict: Conflict) -> dict[str, Blob | None]:
+        """What the backend holds for `paths`, asked where `conflict` does not tell.
+
+        Raises StoreError.
+        """
         current = dict(conflict.current)
-        missing = [change.path for change in changes if change.path not in current]
+        missing = [path for path in paths if path not in current]
         if missing:
             current.update(await self.store.read(missing))
         for path in missing:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from storefs.backends.contract import Delete, Put
-from storefs.errors import BackendFailed, Conflict, Corrupt, StoreError, Unavailable
+from storefs.errors import BackendFailed, Conflict, StoreError, Unavailable
 from storefs.kept import Place
-from storefs.outgoing import considered
+from storefs.outgoing import TRIES, considered
 from storefs.resolve import Stands, resolve
 
 if TYPE_CHECKING:
-    from storefs.backends.contract import Blob, Change, Entry
+    from storefs.backends.contract import Blob, Change, Entry, Revision
     from storefs.commit import Committer
     from storefs.pending import Pending
 
@@ -32,7 +32,6 @@ TOO_OLD = 7 * 86400.0
 """Seconds after which a pending change never goes over what changed meanwhile."""
 
 _AT_ONCE = 64
-_TRIES = 5
 _PAUSE = 1.0
 """Seconds between two passes over what could not be sent."""
 
@@ -44,10 +43,7 @@ class Sending:
     committer: Committer
     deadline: float
     """Seconds one change may wait for the backend."""
-    settled: int = 0
-    """Pending changes that are pending no more."""
     _woken: trio.Event = field(default_factory=trio.Event)
-    _passed: trio.Event = field(default_factory=trio.Event)
 
     def wake(self) -> None:
         """There is something to send, or the backend answers again."""
@@ -68,22 +64,15 @@ class Sending:
         groups: dict[int, list[Pending]] = {}
         for change in self.committer.documents.pending.waiting():
             groups.setdefault(change.group or -change.order, []).append(change)
-        limit = trio.CapacityLimiter(_AT_ONCE)
+        limit = trio.Semaphore(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for changes in groups.values():
-                await limit.acquire_on_behalf_of(id(changes))
-                nursery.start_soon(self._send_and_release, changes, limit, id(changes))
-        passed, self._passed = self._passed, trio.Event()
-        passed.set()
+                nursery.start_soon(self._send_within, limit, [change.path for change in changes])
 
-    async def _send_and_release(
-        self, changes: list[Pending], limit: trio.CapacityLimiter, borrower: int
-    ) -> None:
-        try:
+    async def _send_within(self, limit: trio.Semaphore, paths: list[str]) -> None:
+        async with limit:
             if self.committer.outgoing.store.online:
-                await self._send([change.path for change in changes])
-        finally:
-            limit.release_on_behalf_of(borrower)
+                await self._send(paths)
 
     async def drain(self) -> None:
         """Attempt until nothing waits or the backend does not answer."""
@@ -144,7 +133,7 @@ class Sending:
         base, data, expect = change.base, change.data, change.expect
         lost: bytes | None = None
         unknown = data is None and expect is None  # a delete of what may have arrived
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 entry = None
                 if unknown:
@@ -153,7 +142,7 @@ class Sending:
             except Conflict as conflict:
                 unknown = False
                 try:
-                    current = await self._present(path, conflict)
+                    current = (await self.committer.outgoing.present([path], conflict))[path]
                 except StoreError:
                     return
                 too_old = time.time() - change.since > TOO_OLD
@@ -180,25 +169,16 @@ class Sending:
                 return
 
     async def _commit(
-        self, path: str, data: bytes | None, expect: str | None, deadline: float
+        self, path: str, data: bytes | None, expect: Revision | None, deadline: float
     ) -> Entry | None:
         change = _change(path, data, expect)
         entries = await self.committer.outgoing.store.commit([change], deadline)
         return entries.get(path)
 
-    async def _present(self, path: str, conflict: Conflict) -> Blob | None:
-        if path in conflict.current:
-            return conflict.current[path]
-        answers = dict(await self.committer.outgoing.store.read([path]))
-        if path not in answers:
-            raise Corrupt(path, "is there, and cannot be read")
-        return answers[path]
-
     def _sent(self, change: Pending, data: bytes | None, entry: Entry | None) -> None:
         """The backend has it: the mirror gets the revision, and what a merge added."""
         documents, path = self.committer.documents, change.path
         documents.pending.drop(path)
-        self.settled += 1
         self.committer.outgoing.last = time.time()
         record = documents.mirror.records.get(path)
         if data is None or entry is None or record is None:
@@ -220,7 +200,6 @@ class Sending:
         elif change.data is None and current is not None:
             log.warning("%s: changed elsewhere while its delete was pending; it stays", path)
         documents.pending.drop(path)
-        self.settled += 1
         documents.generations.advance(path)
         documents.marks.mark([path])
 
@@ -246,8 +225,8 @@ def _change_of(change: Pending) -> Change | None:
     return _change(change.path, change.data, change.expect)
 
 
-def _change(path: str, data: bytes | None, expect: str | None) -> Change:
+def _change(path: str, data: bytes | None, expect: Revision | None) -> Change:
     if data is not None:
-        return Put(path, data, expect)  # type: ignore[arg-type]
+        return Put(path, data, expect)
     assert expect is not None
-    return Delete(path, expect)  # type: ignore[arg-type]
+    return Delete(path, expect)

@@ -6,12 +6,15 @@ threads, at most `concurrency` at a time, and every driver call inside has its o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol, runtime_checkable
 
 from storefs import paths
 from storefs.errors import Conflict, Invalid, StoreError
+
+log = logging.getLogger(__name__)
 
 Revision = NewType("Revision", str)
 """Opaque; two equal revisions of one path mean equal content."""
@@ -146,6 +149,19 @@ class Historic(Protocol):
 
     def blob(self, revision: Revision) -> bytes:
         """The content of a version that `history` named. Raises NotFound, and as `history`."""
+
+
+class LeftOut:
+    """What a store holds and a file system cannot show: each path is logged once."""
+
+    def __init__(self) -> None:
+        self._reported: set[str] = set()
+
+    def report(self, store: object, path: str, reason: str) -> None:
+        """`store`: how a person knows it."""
+        if path not in self._reported:
+            self._reported.add(path)
+            log.warning("%r in %s is left out: %s", path, store, reason)
 
 
 def check_place(path: str) -> None:

@@ -18,7 +18,7 @@ import pygit2
 
 from storefs import root
 from storefs.backends import git_place, git_remote, git_trees
-from storefs.backends.contract import Entry, Revision
+from storefs.backends.contract import Entry, LeftOut, Revision
 from storefs.backends.git_branch import Branch
 from storefs.backends.git_clone import Clone
 from storefs.backends.git_errors import LostRace, Rejected, translate
@@ -77,7 +77,7 @@ class Git:
         """Whether it was asked at all."""
         self._sizes = git_trees.Sizes()
         self._listed: tuple[Oid | None, dict[str, Entry]] = (None, {})
-        self._reported: set[str] = set()
+        self._left_out = LeftOut()
         self._closed = False
 
     def snapshot(self) -> Mapping[str, Entry]:
@@ -220,9 +220,7 @@ class Git:
         return git_trees.document(self._repository, self._tree(), path, self._sizes)
 
     def _report(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("%r in %s is left out: %s", path, self.identity, reason)
+        self._left_out.report(self.identity, path, reason)
 
     def _commit(self, batches: Sequence[Batch], end: float) -> Sequence[Outcome]:
         fresh = not self._asked

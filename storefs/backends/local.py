@@ -26,6 +26,7 @@ from storefs.backends.contract import (
     Change,
     Delete,
     Entry,
+    LeftOut,
     Outcome,
     Put,
     Revision,
@@ -92,7 +93,7 @@ class Local:
         self._clock = clock
         self._known: dict[str, bytes] = {}
         """Stamp and digest of files that need not be read again, packed: there may be 100,000."""
-        self._reported: set[str] = set()
+        self._left_out = LeftOut()
 
     def snapshot(self) -> Mapping[str, Entry]:
         """See Backend.snapshot. Raises Unavailable, AccessDenied, Corrupt."""
@@ -193,9 +194,7 @@ class Local:
             self._report(path, failure.cause)
 
     def _report(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("%r in %s is left out: %s", path, self._directory, reason)
+        self._left_out.report(self._directory, path, reason)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 
 from storefs import paths
-from storefs.backends.contract import Blob, Entry, Revision
+from storefs.backends.contract import Blob, Entry, LeftOut, Revision
 from storefs.backends.postgres_announce import Announcer
 from storefs.backends.postgres_dsn import place_of
 from storefs.backends.postgres_errors import GONE, Gone, translate
@@ -85,7 +85,7 @@ class Postgres:
         self.concurrency = place.connections
         self.identity = place.where
         self._pooled = self._pushed = self._hears = False
-        self._reported: set[str] = set()
+        self._left_out = LeftOut()
         self._sessions = Sessions(place, deadline)
         self._announcer = Announcer(self._sessions, deadline)
         self._known: Known | None = None
@@ -253,9 +253,7 @@ class Postgres:
         return pushed
 
     def _report(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("%r in %s is left out: %s", path, self.identity, reason)
+        self._left_out.report(self.identity, path, reason)
 
 
 def _may_be(path: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from storefs import paths
 from storefs.backends import s3_probe
-from storefs.backends.contract import Batch, Blob, Entry, Outcome, Put, Revision
+from storefs.backends.contract import Batch, Blob, Entry, LeftOut, Outcome, Put, Revision
 from storefs.backends.s3_backup import Backup
 from storefs.backends.s3_client import Caller
 from storefs.backends.s3_errors import TooLarge
@@ -104,7 +104,7 @@ class S3:
         self._max_size, self._interval = max_size, interval
         self._may_write = conditions is not None
         self._pool = ThreadPoolExecutor(_PARALLEL, "s3")
-        self._reported: set[str] = set()
+        self._left_out = LeftOut()
         self._written: dict[str, Entry] = {}
         """Own puts: their answers tell no time, so the listing must repeat the one assumed."""
         self._pages = len(paths.SHARED)
@@ -247,9 +247,7 @@ class S3:
         return _entry_of(found)
 
     def _report(self, path: str, reason: str) -> None:
-        if path not in self._reported:
-            self._reported.add(path)
-            log.warning("%r in %s is left out: %s", path, self.identity, reason)
+        self._left_out.report(self.identity, path, reason)
 
     def close(self) -> None:
         """See Backend.close. What waits for its backup copy gets a few seconds."""

@@ -202,6 +202,12 @@ class Mount:
         return {file.name: file.read_bytes() for file in sorted(directory.iterdir())}
 
 
+class Plain(Mount):
+    """Without the wrapper that makes faults: it would hide what the backend says of itself."""
+
+    program: ClassVar[str] = "tests.mount.plain"
+
+
 class Watch:
     """An inotify watch on one directory or file, as a test's own eyes."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.mount.calls import attribute
-from tests.mount.harness import Mount, until
+from tests.mount.harness import Mount, Plain, until
 from tests.mount.remote import credential
 from tests.servers.postgres import own_cluster  # noqa: F401 - a fixture
 
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.user
 
 
-class Machine(Mount):
-    """Without the wrapper that makes faults: here the server is the fault."""
-
-    program: ClassVar[str] = "tests.mount.plain"
-
-
 @pytest.fixture
 def database(own_cluster: Cluster) -> Database:  # noqa: F811
     return own_cluster.database()
@@ -37,7 +31,7 @@ def database(own_cluster: Cluster) -> Database:  # noqa: F811
 def machine(tmp_path: Path, database: Database) -> Iterator[Mount]:
     if not os.path.exists("/dev/fuse"):
         pytest.skip("this machine has no /dev/fuse")
-    with Machine(tmp_path / "a", tmp_path / "unused", (), database.env()) as mount:
+    with Plain(tmp_path / "a", tmp_path / "unused", (), database.env()) as mount:
         yield mount
 
 

@@ -9,11 +9,11 @@ import random
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.mount.harness import Mount, Watch, environment, until
+from tests.mount.harness import Mount, Plain, Watch, environment, until
 from tests.mount.remote import CONFIG, LONG, credential, same_but_auth_dir, tree
 from tests.mount.standin_client import StandIn
 from tests.scale import SEED, scaled
@@ -37,12 +37,6 @@ UPSERT = (
 SEED_ROLE = "GRANT SELECT, INSERT, UPDATE ON auth_store, config_store TO {}"
 
 
-class Machine(Mount):
-    """Without the wrapper that makes faults: it would hide what the backend says of itself."""
-
-    program: ClassVar[str] = "tests.mount.plain"
-
-
 class Machines(Protocol):
     def __call__(self, place: Database, name: str, *options: str, **env: str) -> Mount: ...
 
@@ -56,7 +50,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 
         def make(place: Database, name: str, *options: str, **env: str) -> Mount:
             variables = place.env(**env)
-            mount = Machine(tmp_path / name, tmp_path / "unused", options, variables)
+            mount = Plain(tmp_path / name, tmp_path / "unused", options, variables)
             return stack.enter_context(mount)
 
         yield make
@@ -227,7 +221,7 @@ def test_a_wrong_password_ends_the_start_with_one_line(
     database: Database,  # noqa: F811
 ) -> None:
     dsn = database.dsn.replace(database.cluster.password, "wrong-secret")
-    mount = Machine(tmp_path / "a", tmp_path / "unused", (), {"PGSTORE_DSN": dsn})
+    mount = Plain(tmp_path / "a", tmp_path / "unused", (), {"PGSTORE_DSN": dsn})
     assert mount.launch().wait(60) == 4
     mount.process = None
     (line,) = mount.log().strip().splitlines()

@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 def rows(file: Path) -> list[Row]:
     index = Index(file)
     try:
-        return index.load()
+        return [*index.rows()]
     finally:
         index.close()
 
@@ -51,7 +51,7 @@ def test_a_write_that_fails_changes_nothing(file: Path) -> None:
     index.write([ONE], [])
     with pytest.raises(sqlite3.Error):
         index.write([TWO, TWO._replace(path=None)], [ONE.path])  # type: ignore[arg-type]
-    assert index.load() == [ONE]
+    assert [*index.rows()] == [ONE]
     index.write([TWO], [])
     index.close()
     assert rows(file) == [ONE, TWO]

@@ -94,7 +94,7 @@ def test_dropped_it_is_gone_from_memory_disk_and_index(tmp_path: Path) -> None:
         written(mirror)
         assert not (tmp_path / A).exists()
     with opened(tmp_path) as mirror:
-        assert mirror._index.load() == []
+        assert [*mirror._index.rows()] == []
 
 
 def test_the_last_of_many_changes_is_what_is_left(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_last_of_many_changes_is_what_is_left(tmp_path: Path) -> None:
     assert (tmp_path / A).read_bytes() == b"49"
     assert not (tmp_path / B).exists()
     with opened(tmp_path) as mirror:
-        [row] = mirror._index.load()
+        [row] = [*mirror._index.rows()]
         assert (row.path, row.revision, row.digest) == (A, "49", digest_of(b"49"))
         assert row.previous in (b"", digest_of(b"47"))
 
@@ -120,7 +120,7 @@ def test_a_torn_copy_is_noticed_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / A).write_bytes(b"on")
     (tmp_path / B).unlink()
     with opened(tmp_path) as mirror:
-        for row in mirror._index.load():
+        for row in [*mirror._index.rows()]:
             mirror.adopt(row)
         for path in (A, B):
             with pytest.raises(Torn):
@@ -137,7 +137,7 @@ def test_a_touched_document_keeps_its_bytes(tmp_path: Path) -> None:
         mirror.touch(A, 2)
         mirror.touch(A, 3, Revision("2"))
     with opened(tmp_path) as mirror:
-        [row] = mirror._index.load()
+        [row] = [*mirror._index.rows()]
         assert (row.mtime_ns, row.revision, row.digest) == (3, "2", digest_of(b"one"))
         mirror.adopt(row)
         assert mirror.content(A) == b"one"
@@ -178,7 +178,7 @@ def test_closing_brings_everything_to_disk(tmp_path: Path) -> None:
             mirror.install(f"auths/{number}.json", b"%d" % number, entry(str(number)), 1)
     assert len(os.listdir(tmp_path / "auths")) == 3000
     with opened(tmp_path) as mirror:
-        assert len(mirror._index.load()) == 3000
+        assert len([*mirror._index.rows()]) == 3000
 
 
 def test_a_revision_that_is_the_digest_is_not_kept_twice() -> None:

@@ -45,5 +45,5 @@ def test_no_version_is_left_out(tmp_path: Path) -> None:
         mirror.close()
         os.close(dir_fd)
     with closing(Index(tmp_path / "index")) as index:
-        (row,) = index.load()
+        (row,) = [*index.rows()]
     assert (row.previous, row.digest) == (digest_of(b"three"), digest_of(b"four"))
