@@ -1,0 +1,139 @@
+"""`storefs mount`: its options, and how its process comes to serve."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storefs import settings as options
+from storefs.cli.command import Command, working_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storefs.errors import Exit
+
+_EPILOG = """\
+Every option --some-option is also the variable STOREFS_SOME_OPTION, in the environment or in an
+env file. Order: command line, environment, env files, defaults.
+
+The directory must be empty; it is made if it is missing. In it appear config/ and auths/, and
+.storefs/status, which says how things are.
+
+examples:
+  storefs mount
+  storefs mount ~/p --local-store /mnt/shared/p     documents in a directory of your choice
+  storefs mount ~/tokens --subdir auths             only the tokens, at the top
+  STOREFS_CACHE_SIZE=1G storefs mount
+"""
+
+
+def _mount(args: argparse.Namespace) -> int:
+    from storefs import daemon, logs, mountpoint, root
+
+    cwd = working_directory()
+    # Before the settings: the working directory, and so `.env`, may lie in a mount that hangs.
+    place = mountpoint.clear(options.locate(args.mountpoint, os.environ, cwd))
+    settings = options.load(vars(args), os.environ, cwd)
+    mountpoint.prepare(settings)
+    _leave(place)
+
+    def serve(ready: Callable[[str], None]) -> Exit:
+        logs.start(settings.log_level, foreground=settings.foreground)
+        from storefs import mount
+
+        return mount.serve(settings, ready)
+
+    if settings.foreground:
+        return serve(_say_ready)
+    where = settings.mirror or Path(root.STATE, "*")
+    return daemon.detach(serve, f"see {where / logs.LOG}, or journalctl -t storefs")
+
+
+def _say_ready(text: str) -> None:
+    from storefs import daemon
+
+    print(text, flush=True)
+    daemon.notify("READY=1")
+
+
+def _leave(mountpoint: Path) -> None:
+    """Let nothing of this process depend on the mount it is about to serve.
+
+    `python -m storefs` puts the working directory on the module path: if that is the mount
+    point, a late import would ask the mount, which would wait for itself.
+    """
+    sys.path[:] = [
+        entry for entry in sys.path if entry and not Path(entry).is_relative_to(mountpoint)
+    ]
+    os.chdir("/")
+    os.umask(0o077)
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Every option of a mount; whoever examines one takes them too."""
+
+    def flag(name: str, text: str) -> None:
+        command.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+
+    def value(name: str, metavar: str, text: str) -> None:
+        command.add_argument(name, metavar=metavar, help=text)
+
+    flag("--foreground", "do not leave the terminal; for systemd (Type=notify) and containers")
+    value("--subdir", "PART", "mount this part alone, at the top: auths or config")
+    flag("--read-only", "refuse every change")
+    flag("--allow-other", "let other users in, as far as owner and mode allow")
+    value("--owner", "USER[:GROUP]", "who owns the files; root only, implies --allow-other")
+    value(
+        "--auth-dir",
+        "PATH",
+        "shown as auth-dir in the config (default: the mount's auths/), or keep",
+    )
+    value("--backend", "NAME", "where the documents are: local, or memory to try things out")
+    value("--local-store", "DIR", f"the local backend's documents (default {options.LOCAL_STORE})")
+    value("--offline", "WORD", "while the backend is away, keep changes (default) or refuse")
+    value("--commit", "WORD", "return when the backend has a change: sync (default), or behind")
+    value("--wait", "SECONDS", "at the start, wait this long for an unreachable backend")
+    value("--mirror", "DIR", "this machine's own copy, log and conflicts: the root")
+    _add_limits(value)
+    value(
+        "--spin",
+        "MICROSECONDS",
+        "look for the next request this long before sleeping "
+        f"(default {options.Settings.spin}, 0: never; never on one CPU)",
+    )
+    value("--log-level", "LEVEL", "debug, info, warning or error")
+    command.add_argument(
+        "--env-file",
+        metavar="FILE",
+        action="append",
+        help="variables, one KEY=VALUE a line; again for more (default: .env, if there is one)",
+    )
+
+
+def _add_limits(value: Callable[[str, str, str], None]) -> None:
+    default = options.Settings
+    sizes = f"{default.cache_size >> 20}M", f"{default.max_file_size >> 20}M"
+    value("--cache-size", "SIZE", f"memory for contents (default {sizes[0]})")
+    value("--max-file-size", "SIZE", f"the longest document (default {sizes[1]})")
+    value("--deadline", "SECONDS", f"wait for the backend (default {default.deadline:g})")
+    value("--dir-wait", "SECONDS", f"the same in unlink and rename (default {default.dir_wait:g})")
+    value(
+        "--stop-timeout", "SECONDS", f"send the rest at the end (default {default.stop_timeout:g})"
+    )
+    value(
+        "--snapshot-interval",
+        "SECONDS",
+        f"look at everything this often (default {default.snapshot_interval:g})",
+    )
+    value("--poll-interval", "SECONDS", "where no hints come, look this often (default by backend)")
+
+
+COMMANDS = (
+    Command(
+        "mount", _mount, "mount the documents, return when they are there", _EPILOG, add_options
+    ),
+)
