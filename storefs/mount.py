@@ -1,4 +1,4 @@
-"""The composition root: builds the stack, owns the tasks, and the order of start and stop."""
+"""The composition root: what a mount stands on, its tasks, and the order of start and stop."""
 
 from __future__ import annotations
 
@@ -9,48 +9,24 @@ import logging
 import os
 import signal
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from storefs import fuse, logs
-from storefs.admission import Admission
 from storefs.backends import connect_or_wait
-from storefs.commit import Committer
-from storefs.control import Control
-from storefs.documents import ConfigView, Documents
 from storefs.errors import Exit, FileError, Quit, StoreError, Unavailable
-from storefs.firstconfig import first_config
-from storefs.firstsync import FirstSync
-from storefs.generations import Generations
-from storefs.handles import Handles
 from storefs.index import Index
-from storefs.inodes import Inodes
-from storefs.kept import Kept
-from storefs.localfiles import LocalFiles
-from storefs.locks import PathLocks
-from storefs.marks import Marks
 from storefs.mirror import Mirror
-from storefs.names import Names
-from storefs.outgoing import Outgoing
-from storefs.pending import PendingChanges
-from storefs.raising import Raiser
-from storefs.reconcile import Reconcile
-from storefs.recovery import Recovery
-from storefs.removals import Removals
-from storefs.rename import Renames
-from storefs.report import Report
 from storefs.root import open_root
-from storefs.sending import Sending
-from storefs.store import Store
-from storefs.vfs import Vfs
+from storefs.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from storefs.backends.contract import Backend
     from storefs.inodes import Inode
+    from storefs.raising import Raiser
     from storefs.root import Root
     from storefs.settings import Settings
 
@@ -91,8 +67,8 @@ def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], N
         mirror = Mirror(root.dir_fd, index, settings.cache_size)
         undo.callback(mirror.close)
         mount = Mount(settings, backend, root, index, mirror)
-        undo.callback(mount.committer.kept.close)
-        undo.callback(mount.documents.pending.close)
+        undo.callback(mount.stack.committer.kept.close)
+        undo.callback(mount.stack.documents.pending.close)
         try:
             trio.run(mount.run, ready)
         except ExceptionGroup as group:
@@ -124,7 +100,7 @@ def _only_quit(group: ExceptionGroup) -> Exception:
 
 
 class Mount:
-    """One mount: the parts, and the tasks that run them."""
+    """One mount: the tasks that run its parts, from the first synchronisation to the end."""
 
     def __init__(
         self,
@@ -141,77 +117,27 @@ class Mount:
         self._told = trio.Event()
         self._starting = trio.CancelScope()
         self._serving = trio.CancelScope()
-        self.store = Store(backend, settings.deadline)
-        self.raiser = raiser or Raiser(settings.mountpoint, settings.subdir, fuse.invalidate)
-        self._build(mirror)
-        self.store.on_late = self.documents.marks.mark
-
-    def _build(self, mirror: Mirror) -> None:
-        settings, dir_fd = self._settings, self._root.dir_fd
-        self._read_only = settings.read_only or self.store.read_only
-        inodes, handles, local = Inodes(settings.subdir), Handles(), LocalFiles(dir_fd)
-        shown = settings.auth_dir or str(settings.mountpoint / "auths")
-        view = ConfigView(None if settings.auth_dir == "keep" else shown)
-        self.documents = Documents(
-            mirror, inodes, handles, Generations(), Marks(), PathLocks(), view,
-            PendingChanges(dir_fd), settings.max_file_size,
-        )  # fmt: skip
-        outgoing = Outgoing(
-            self.store, self.documents,
-            refuse=settings.offline == "refuse", behind=settings.commit == "behind",
-        )  # fmt: skip
-        self.committer = Committer(outgoing, self.documents, Kept(dir_fd))
-        self.sending = Sending(self.committer, settings.deadline)
-        outgoing.wake = self.store.on_return = self.sending.wake
-        self.renames = Renames(self.committer, local)
-        removals = Removals(self.store, self.documents, self.raiser)
-        self.reconcile = Reconcile(
-            self.store, self.documents, self.committer,
-            Admission(settings.subdir, settings.max_file_size),
-            self.raiser, removals, local,
-            settings.snapshot_interval if self.store.watched else settings.poll_interval,
-        )  # fmt: skip
-        report = Report(
-            settings, self._root.path, self.store, self.committer, self.renames,
-            self.reconcile, inodes, handles,
-        )  # fmt: skip
-        recovery = Recovery(self.committer, self.raiser, settings.deadline, self._read_only)
-        orders = {"take": recovery.take, "adopt": recovery.adopt}
-        control = Control(inodes, dir_fd, report.status, self._sync, orders)
-        names = Names(
-            inodes, self.documents, self.committer, self.renames, local, control, self.raiser,
-            self._read_only, min(settings.dir_wait, settings.deadline),
-        )  # fmt: skip
-        self.vfs = Vfs(
-            inodes, handles, self.documents, self.committer, self.sending, local, control,
-            names, self._commit_later, settings.deadline,
-        )  # fmt: skip
-
-    async def _sync(self, accept_deletions: bool) -> None:
-        """What a person asks for by `storefs sync`: what was refused is tried again as well."""
-        self.documents.pending.retry()
-        self.sending.wake()
-        await self.reconcile.sync(accept_deletions)
+        self.stack = Stack(settings, backend, root, mirror, self._commit_later, raiser)
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
-        self._nursery.start_soon(self._attempt, self.vfs.commit_later, inode, seconds)
+        self._nursery.start_soon(self._attempt, self.stack.vfs.commit_later, inode, seconds)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Everything from the first synchronisation to the last write."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self._obey)
-            await nursery.start(self.store.run)
+            await nursery.start(self.stack.store.run)
             await self.synchronise()
             _tidy()
             self._mount()
             try:
                 nursery.start_soon(self._serve_kernel)
-                await trio.to_thread.run_sync(self.raiser.start)
+                await trio.to_thread.run_sync(self.stack.raiser.start)
                 outside = trio.CancelScope()
                 nursery.start_soon(self._follow_outside, outside)
                 nursery.start_soon(self._persist, self._expire)
-                nursery.start_soon(self._persist, self.sending.run)
+                nursery.start_soon(self._persist, self.stack.sending.run)
                 ready(self._announcement())
                 await self._told.wait()
                 outside.cancel()
@@ -222,22 +148,15 @@ class Mount:
 
     async def synchronise(self) -> None:
         """The first synchronisation; `store.run` must be running. Raises Quit."""
-        settings = self._settings
-        makes_config = settings.subdir != "auths" and not self._read_only
-        first = FirstSync(
-            self.store, self.documents, self.committer, self.reconcile.admission,
-            self.reconcile.removals.vanishing, self._root.dir_fd,
-            self._root.fresh and not self._read_only,
-            partial(first_config, settings.directory) if makes_config else None,
-        )  # fmt: skip
+        first = self.stack.first_sync()
         try:
             with self._starting:
-                self.documents.pending.load()
+                self.stack.documents.pending.load()
                 await self._await_backend()
                 await first.run(self._index.rows(), trio.current_time)
         except StoreError as error:
             self._root.abandon()
-            identity = self.store.backend.identity
+            identity = self.stack.store.backend.identity
             raise Quit(Exit.UNREACHABLE, f"{identity} cannot be read: {error}") from None
         if self._starting.cancelled_caught:
             self._root.abandon()
@@ -248,9 +167,9 @@ class Mount:
         until = trio.current_time() + self._settings.wait
         while trio.current_time() < until:
             try:
-                await self.store.snapshot()
+                await self.stack.store.snapshot()
             except Unavailable as error:
-                log.info("%s: waiting for it: %s", self.store.backend.identity, error)
+                log.info("%s: waiting for it: %s", self.stack.store.backend.identity, error)
                 await trio.sleep(min(_TICK, until - trio.current_time()))
             else:
                 return
@@ -258,7 +177,7 @@ class Mount:
     def _mount(self) -> None:
         settings = self._settings
         uid, gid = settings.owner or (os.getuid(), os.getgid())
-        operations = fuse.Operations(self.vfs, uid, gid)
+        operations = fuse.Operations(self.stack.vfs, uid, gid)
         try:
             fuse.mount(operations, settings.mountpoint, allow_other=settings.allow_other)
         except RuntimeError as error:
@@ -269,7 +188,7 @@ class Mount:
     def _announcement(self) -> str:
         settings = self._settings
         return (
-            f"{self.store.backend.identity} is mounted at {settings.mountpoint}\n"
+            f"{self.stack.store.backend.identity} is mounted at {settings.mountpoint}\n"
             f"mirror and log of this machine: {self._root.path}"
         )
 
@@ -286,10 +205,10 @@ class Mount:
     async def _follow_outside(self, scope: trio.CancelScope) -> None:
         with scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._persist, self.reconcile.run)
-                nursery.start_soon(self._persist, self.reconcile.show)
-                if self.store.watched:
-                    nursery.start_soon(self._persist, self.reconcile.watch)
+                nursery.start_soon(self._persist, self.stack.reconcile.run)
+                nursery.start_soon(self._persist, self.stack.reconcile.show)
+                if self.stack.store.watched:
+                    nursery.start_soon(self._persist, self.stack.reconcile.watch)
 
     async def _persist(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task for ever: a fault in it is logged, and must not end the mount."""
@@ -298,7 +217,7 @@ class Mount:
                 await task()
             except Exception:
                 log.exception("an unexpected fault; it is tried again")
-                self.documents.marks.mark_everything()
+                self.stack.documents.marks.mark_everything()
                 await trio.sleep(_TICK)
 
     async def _attempt(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -312,10 +231,10 @@ class Mount:
         """Scratch that nobody made valid, and deletes whose name did not return."""
         while True:
             await trio.sleep(_TICK)
-            await self.vfs.expire_scratch()
-            for path in self.renames.due():
+            await self.stack.vfs.expire_scratch()
+            for path in self.stack.renames.due():
                 seconds = self._settings.deadline
-                self._nursery.start_soon(self._attempt, self.renames.let_go, path, seconds)
+                self._nursery.start_soon(self._attempt, self.stack.renames.let_go, path, seconds)
 
     async def _obey(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Signals, from before the first synchronisation to the last write.
@@ -326,7 +245,7 @@ class Mount:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self.documents.marks.mark_everything()
+                    self.stack.documents.marks.mark_everything()
                 else:
                     log.info("%s: ending the mount", signal.Signals(number).name)
                     self._told.set()
@@ -335,12 +254,12 @@ class Mount:
     async def _stop(self) -> None:
         """Nothing new is raised; what programs wrote goes out; then the kernel mount ends."""
         deadline = self._settings.deadline
-        await trio.to_thread.run_sync(self.raiser.stop, deadline + 1, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(self.stack.raiser.stop, deadline + 1, abandon_on_cancel=True)
         with trio.move_on_after(self._settings.stop_timeout) as sending:
             await self.send_changes()
         if sending.cancelled_caught:
             await self._keep_changes()
-        if left := len(self.documents.pending):
+        if left := len(self.stack.documents.pending):
             log.warning("%d changes are not sent: the next start of this mount sends them", left)
         fuse.terminate()
         with trio.move_on_after(deadline + 1):
@@ -353,18 +272,18 @@ class Mount:
 
     async def send_changes(self) -> None:
         """What programs wrote goes out, or becomes a conflict copy."""
-        for inode in self.documents.inodes.edited():
+        for inode in self.stack.documents.inodes.edited():
             deadline = trio.current_time() + self._settings.deadline
             try:
-                await self.committer.flush(inode, deadline)
+                await self.stack.committer.flush(inode, deadline)
             except (FileError, OSError) as error:
                 log.warning("%s", error)
-            await self.vfs.give_up(inode)
-        for path in list(self.documents.held_back):
-            await self.renames.let_go(path, self._settings.deadline)
-        await self.sending.drain()
+            await self.stack.vfs.give_up(inode)
+        for path in list(self.stack.documents.held_back):
+            await self.stack.renames.let_go(path, self._settings.deadline)
+        await self.stack.sending.drain()
 
     async def _keep_changes(self) -> None:
         """What could not be sent in time becomes a conflict copy."""
-        for inode in self.documents.inodes.edited():
-            await self.vfs.give_up(inode)
+        for inode in self.stack.documents.inodes.edited():
+            await self.stack.vfs.give_up(inode)

@@ -109,9 +109,9 @@ class Machine:
         self.mount = Mount(
             self.settings, backend, self.root, index, self.mirror, raiser=self.workers
         )
-        self.vfs = self.mount.vfs
-        self.reconcile = self.mount.reconcile
-        self.documents = self.mount.documents
+        self.vfs = self.mount.stack.vfs
+        self.reconcile = self.mount.stack.reconcile
+        self.documents = self.mount.stack.documents
         self.later: list[Inode] = []
         """Whose commit in the background is due."""
         self.vfs.background = lambda inode, seconds: self.later.append(inode)
@@ -125,7 +125,7 @@ class Machine:
 
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._alive:
-            await self.mount.store.run(task_status=task_status)
+            await self.mount.stack.store.run(task_status=task_status)
 
     async def stop(self) -> None:
         """As SIGTERM does it."""
@@ -137,7 +137,7 @@ class Machine:
         """Drop everything; what the mirror's writer was told is on disk."""
         self._alive.cancel()
         self.backend.close()
-        self.mount.committer.kept.close()
+        self.mount.stack.committer.kept.close()
         self.documents.pending.close()
         self.mirror.close()
         self.root.close()
@@ -244,7 +244,7 @@ class Machine:
     def kept(self, place: str) -> list[bytes]:
         """The copies in `conflicts`, `found` or `trash`, once both writers are idle."""
         self.mirror.submit(lambda: None).result()
-        self.mount.committer.kept._thread.submit(lambda: None).result()
+        self.mount.stack.committer.kept._thread.submit(lambda: None).result()
         directory = self.root.path / ".storefs" / place
         return [file.read_bytes() for file in sorted(directory.iterdir())]
 
@@ -280,10 +280,10 @@ class Machine:
         for inode in later:
             await self.vfs.commit_later(inode, 0.0)
         await self.vfs.expire_scratch()
-        for path in self.mount.renames.due():
-            await self.mount.renames.let_go(path, self.settings.deadline)
-        if self.mount.store.online:
-            await self.mount.sending.once()
+        for path in self.mount.stack.renames.due():
+            await self.mount.stack.renames.let_go(path, self.settings.deadline)
+        if self.mount.stack.store.online:
+            await self.mount.stack.sending.once()
 
 
 __all__ = ["CONFIG", "Machine", "Workers", "follow", "remote", "stored"]

@@ -61,7 +61,7 @@ class TwoMachines(Programs):
     def send(self, number: int) -> None:
         """What is pending goes out, if somebody answers."""
         if number not in self.flights:
-            self.loop.call(self.machines[number].mount.sending.drain)
+            self.loop.call(self.machines[number].mount.stack.sending.drain)
 
     @rule(number=machines)
     def hear(self, number: int) -> None:

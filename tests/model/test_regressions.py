@@ -125,5 +125,5 @@ async def test_regression_a_start_brings_no_config_back_whose_delete_is_pending(
         machine = await it.machine()
         assert machine.content(CONFIG) is None
         assert CONFIG in machine.documents.pending
-        await machine.mount.sending.drain()
+        await machine.mount.stack.sending.drain()
         assert CONFIG not in stored(it.memory)

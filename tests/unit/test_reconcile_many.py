@@ -52,7 +52,7 @@ async def test_most_of_them_go_when_a_second_snapshot_agrees(
         await snapshot(it, machine, 1.2)
         await snapshot(it, machine, 20)
         assert machine.workers.log == []
-        assert machine.mount.vfs.control.status()["held_deletions"] == 5
+        assert machine.mount.stack.vfs.control.status()["held_deletions"] == 5
         assert caplog.text.count("nothing is deleted here") == 1
         remote(it.memory, PATHS[0], b'{"back": 1}')
         await machine.settle()
@@ -61,7 +61,7 @@ async def test_most_of_them_go_when_a_second_snapshot_agrees(
         removed = [path for event, path in machine.workers.log if event is Event.REMOVED]
         assert sorted(removed) == PATHS[1:5]
         assert machine.tree() == stored(it.memory)
-        assert machine.mount.vfs.control.status()["held_deletions"] == 0
+        assert machine.mount.stack.vfs.control.status()["held_deletions"] == 0
 
 
 async def test_an_empty_backend_deletes_nothing_until_a_person_says_so(

@@ -30,7 +30,7 @@ OLD, NEW = (
 
 def copy_of(machine: Machine, place: Place, path: str, data: bytes) -> str:
     """Put a copy there; returns its name."""
-    kept: Kept = machine.mount.committer.kept
+    kept: Kept = machine.mount.stack.committer.kept
     return kept.keep(place, path, data).rpartition("/")[2]
 
 
@@ -45,7 +45,7 @@ async def back(it: World, machine: Machine) -> None:
     """The backend answers again, and what is pending is sent."""
     it.faults(machine).clear()
     await later(it, machine, 10)
-    await machine.mount.store.snapshot()
+    await machine.mount.stack.store.snapshot()
     await later(it, machine, 1)
 
 
