@@ -7,6 +7,7 @@ index. Memory changes first, in the trio thread; one thread brings the disk afte
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -31,6 +32,9 @@ _VERSION = 1
 _SUFFIX = "~pending"
 """No name below `.storefs/` ends in `.json`."""
 
+_SENT = 8
+"""Versions in doubt that are remembered for a path: one an attempt, and few are made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -47,10 +51,19 @@ class Pending:
     order: int
     group: int = 0
     """Changes of one rename share a number; 0: it stands alone."""
-    doubt: bool = False
-    """It was handed to the backend, and no answer came."""
+    sent: tuple[str, ...] = ()
+    """Marks of what was handed to the backend without an answer: it may hold any of these."""
     refused: str = ""
     """Why the backend will never take it; empty while it may."""
+
+    def may_have_made(self, current: bytes | None) -> bool:
+        """Whether the backend may hold `current` (None: nothing) because of this machine alone."""
+        return _mark(current) in self.sent
+
+    def doubted(self) -> Pending:
+        """The same change after it was handed over, and no answer came."""
+        mark = _mark(self.data)
+        return self if mark in self.sent else replace(self, sent=(*self.sent, mark)[-_SENT:])
 
 
 class PendingChanges:
@@ -91,7 +104,8 @@ class PendingChanges:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.error("%s/%s: not a pending change (%s); left there", PLACE, entry.name, error)
                 continue
-            self._changes[change.path] = change
+            # The run that left it may have handed it over just before it ended.
+            self._changes[change.path] = change.doubted()
             self._order = max(self._order, change.order)
 
     def add(
@@ -106,25 +120,18 @@ class PendingChanges:
     ) -> Future[None]:
         """A change that must wait; over one of the same path that waits already, whose base stays.
 
-        Returns what is done when it is on disk; raises OSError from there.
+        `doubt`: it was handed over, and no answer came. Returns what is done when it is on disk;
+        raises OSError from there.
         """
         before = self._changes.get(path)
         if before is None:
             self._order += 1
-            change = Pending(path, data, expect, base, time.time(), self._order, group, doubt)
-        elif data is None and before.expect is None and before.base is None and not before.doubt:
+            change = Pending(path, data, expect, base, time.time(), self._order, group)
+        elif data is None and before.expect is None and before.base is None and not before.sent:
             return self.drop(path)  # made and removed while it waited: nothing happened
         else:
-            if data is None and before.expect is None and before.data is not None:
-                base = before.data  # in doubt: what may be deleted is what was sent
-            else:
-                base = before.base
-            change = replace(
-                before, data=data, base=base, group=group or before.group, refused="",
-                doubt=before.doubt or doubt,
-            )  # fmt: skip
-        self._changes[path] = change
-        return self._save(change)
+            change = replace(before, data=data, group=group or before.group, refused="")
+        return self._save(change.doubted() if doubt else change)
 
     def number(self) -> int:
         """A new number for the changes of one rename."""
@@ -133,9 +140,13 @@ class PendingChanges:
 
     def refuse(self, path: str, cause: str) -> Future[None]:
         """Set a change aside that the backend will not take."""
-        change = replace(self._changes[path], refused=cause, group=0)
-        self._changes[path] = change
-        return self._save(change)
+        return self._save(replace(self._changes[path], refused=cause, group=0))
+
+    def doubt(self, path: str) -> None:
+        """The change was handed over, and no answer came."""
+        change = self._changes[path]
+        if (doubted := change.doubted()) is not change:
+            self._save(doubted)
 
     def retry(self) -> None:
         """Forget refusals: rights or settings may have changed."""
@@ -159,6 +170,7 @@ class PendingChanges:
         self._thread.shutdown()
 
     def _save(self, change: Pending) -> Future[None]:
+        self._changes[change.path] = change
         return self._thread.submit(self._write, change)
 
     def _write(self, change: Pending) -> None:
@@ -167,6 +179,11 @@ class PendingChanges:
             disk.replace(self._dir_fd, file, _pack(change), durable=True)
         except OSError as error:  # a full disk, most likely: write(2) names no path
             raise OSError(error.errno, error.strerror, file) from error
+
+
+def _mark(data: bytes | None) -> str:
+    """What tells a version from the others; empty for a delete."""
+    return "" if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _file_of(path: str) -> str:
@@ -183,7 +200,7 @@ def _pack(change: Pending) -> bytes:
         "since": change.since,
         "order": change.order,
         "group": change.group,
-        "doubt": change.doubt,
+        "sent": change.sent,
         "refused": change.refused,
     }
     return json.dumps(head).encode() + b"\n" + (change.data or b"") + (change.base or b"")
@@ -203,6 +220,6 @@ def _unpack(packed: bytes) -> Pending:
         None if data < 0 else rest[:data],
         None if expect is None else Revision(expect),
         None if base < 0 else rest[max(data, 0) :],
-        float(head["since"]), int(head["order"]), int(head["group"]), bool(head["doubt"]),
-        str(head["refused"]),
+        float(head["since"]), int(head["order"]), int(head["group"]),
+        tuple(str(mark) for mark in head.get("sent", ())), str(head["refused"]),
     )  # fmt: skip

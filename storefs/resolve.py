@@ -38,12 +38,16 @@ def resolve(
     *,
     now: float,
     too_old: bool = False,
+    own: bool = False,
 ) -> Again | Stands:
     """Rules 0 to 4 for the change from `base` to `ours` (None: absent), in stored form.
 
-    `too_old`: it waited so long that it never goes over what changed meanwhile. `now`: unix
-    seconds.
+    `too_old`: it waited so long that it never goes over what changed meanwhile. `own`: what the
+    backend holds, or lacks, is an earlier change of this machine, whose answer got lost. `now`:
+    unix seconds.
     """
+    if own and ours != (current.data if current else None):
+        return Again(ours, current.entry.revision if current else None)
     if current is None:
         return _deleted_there(path, base, ours, too_old=too_old)
     revision, theirs = current.entry.revision, current.data

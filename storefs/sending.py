@@ -1,8 +1,9 @@
 """Sending what is pending, once the backend answers again.
 
 Each change is checked against what happened meanwhile, by the same rules as a change made while
-the backend answers; nobody waits for the outcome, so it is logged and counted. A change in doubt
-needs no care of its own: the revision it expects tells whether it was applied.
+the backend answers; nobody waits for the outcome, so it is logged and counted. Of a change in
+doubt the revision it expects tells whether it was applied; a later change of the same path goes
+over it, wherever the backend holds what this machine itself had sent.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ class Sending:
         try:
             entries = await self.committer.outgoing.store.commit(batch, deadline)
         except Unavailable:
+            for change in changes:
+                self.committer.documents.pending.doubt(change.path)
             return True  # nothing is known; each waits on
         except StoreError:
             return False
@@ -146,9 +149,11 @@ class Sending:
                 except StoreError:
                     return
                 too_old = time.time() - change.since > TOO_OLD
+                own = change.may_have_made(current.data if current else None)
                 settle = partial(
-                    resolve, path, base, data, current, now=time.time(), too_old=too_old
-                )
+                    resolve, path, base, data, current,
+                    now=time.time(), too_old=too_old, own=own,
+                )  # fmt: skip
                 step = await considered(settle, len(data or b""))
                 if isinstance(step, Stands):
                     if await self._kept(path, step.lost, deadline):
@@ -159,6 +164,7 @@ class Sending:
                 data, expect = step.data, step.expect
                 lost = step.lost if step.lost is not None else lost
             except Unavailable:
+                self.committer.documents.pending.doubt(path)
                 return
             except StoreError as error:
                 self._refused(change, error)

@@ -127,3 +127,78 @@ async def test_regression_a_start_brings_no_config_back_whose_delete_is_pending(
         assert CONFIG in machine.documents.pending
         await machine.mount.stack.sending.drain()
         assert CONFIG not in stored(it.memory)
+
+
+async def test_regression_a_create_in_doubt_is_no_base(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Made in doubt, removed and made again with the same bytes while the backend was away: it
+    counted as unchanged when another machine had made the document meanwhile, and was lost."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        for op in ("commit", "read", "snapshot"):
+            it.faults(machine).always(op, "fail-before")
+        await machine.put(B, TWO)
+        await machine.unlink(B)
+        remote(it.memory, B, ONE)
+        await machine.put(B, TWO)
+        it.faults(machine).clear()
+        await machine.settle()
+        await machine.tick()
+        assert stored(it.memory)[B] == TWO or TWO in machine.kept("conflicts")
+
+
+@pytest.mark.parametrize("first", [ONE, None], ids=["a change", "a delete"])
+async def test_regression_a_later_change_goes_over_ones_own_in_doubt(
+    tmp_path: Path, mock_clock: MockClock, first: bytes | None
+) -> None:
+    """The backend held what this machine had sent without an answer: it took that for a change
+    by another machine, and the later one of its own became a conflict copy."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, b'{"n": 0, "expired": "2026-01-01T00:00:00Z"}')
+        faults = it.faults(machine)
+        faults.always("read", "fail-before")
+        faults.always("snapshot", "fail-before")
+        faults.at("commit", faults.calls["commit"] + 1, "fail-after")
+        if first is None:
+            await machine.unlink(A)
+        else:
+            await machine.put(A, first)
+        assert stored(it.memory).get(A) == first
+        later = b'{"n": 0, "expired": "2026-01-02T00:00:00Z"}' if first is None else TWO
+        await machine.put(A, later)
+        faults.clear()
+        await machine.settle()
+        await machine.tick()
+        assert stored(it.memory)[A] == machine.content(A) == later
+        assert machine.kept("conflicts") == []
+
+
+async def test_regression_the_same_where_it_was_sent_when_the_backend_answered_again(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Sent from the disk, again without an answer, and written once more before the next try."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, b'{"n": 0}')
+        faults = it.faults(machine)
+        for op in ("commit", "read", "snapshot"):
+            faults.always(op, "fail-before")
+        await machine.put(A, ONE)
+        faults.clear()
+        faults.at("commit", faults.calls["commit"] + 1, "fail-after")
+        await machine.settle()
+        await machine.tick()
+        assert stored(it.memory)[A] == ONE
+        assert A in machine.documents.pending
+        it.kill(machine)
+        machine = await it.machine()
+        for op in ("commit", "read", "snapshot"):
+            it.faults(machine).always(op, "fail-before")
+        await machine.put(A, TWO)
+        it.faults(machine).clear()
+        await machine.settle()
+        await machine.tick()
+        assert stored(it.memory)[A] == machine.content(A) == TWO
+        assert machine.kept("conflicts") == []
