@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from tests.faults import Faults
+
 A, B = "auths/a.json", "auths/b.json"
 ONE, TWO = b'{"n": 1}', b'{"n": 2}'
+
+
+def _cut(faults: Faults) -> None:
+    """The backend is away."""
+    faults.always("commit", "fail-before")
+    faults.always("read", "fail-before")
+    faults.always("snapshot", "fail-before")
 
 
 async def test_regression_a_rename_of_equal_bytes_asks_for_the_target_too(
@@ -118,8 +127,7 @@ async def test_regression_a_start_brings_no_config_back_whose_delete_is_pending(
 ) -> None:
     async with world(tmp_path, mock_clock) as it:
         machine = await it.machine()
-        for op in ("commit", "read", "snapshot"):
-            it.faults(machine).always(op, "fail-before")
+        _cut(it.faults(machine))
         await machine.unlink(CONFIG)
         it.kill(machine)
         machine = await it.machine()
@@ -136,8 +144,7 @@ async def test_regression_a_create_in_doubt_is_no_base(
     counted as unchanged when another machine had made the document meanwhile, and was lost."""
     async with world(tmp_path, mock_clock) as it:
         machine = await it.machine()
-        for op in ("commit", "read", "snapshot"):
-            it.faults(machine).always(op, "fail-before")
+        _cut(it.faults(machine))
         await machine.put(B, TWO)
         await machine.unlink(B)
         remote(it.memory, B, ONE)
@@ -183,8 +190,7 @@ async def test_regression_the_same_where_it_was_sent_when_the_backend_answered_a
         machine = await it.machine()
         await machine.put(A, b'{"n": 0}')
         faults = it.faults(machine)
-        for op in ("commit", "read", "snapshot"):
-            faults.always(op, "fail-before")
+        _cut(faults)
         await machine.put(A, ONE)
         faults.clear()
         faults.at("commit", faults.calls["commit"] + 1, "fail-after")
@@ -194,8 +200,7 @@ async def test_regression_the_same_where_it_was_sent_when_the_backend_answered_a
         assert A in machine.documents.pending
         it.kill(machine)
         machine = await it.machine()
-        for op in ("commit", "read", "snapshot"):
-            it.faults(machine).always(op, "fail-before")
+        _cut(it.faults(machine))
         await machine.put(A, TWO)
         it.faults(machine).clear()
         await machine.settle()
