@@ -188,6 +188,46 @@ def write_order(path: Path, order: bytes) -> bytes:
     return b""
 
 
+def asked(mountpoint: Path, *words: str, patience: float = PATIENCE) -> bytes:
+    """The answer of the mount to one order of `.storefs/ask`: a word and its arguments.
+
+    Raises Quit where it refuses, with its reason, or is no mount.
+    """
+    require(mountpoint)
+    order = "\n".join(words).encode(errors="surrogateescape")
+    try:
+        answer = ask(lambda: _put_question(mountpoint / ".storefs/ask", order), patience)
+    except TimeoutError:
+        raise hanging(mountpoint) from None
+    except OSError as error:
+        raise unusable(mountpoint, error) from None
+    code, _, text = answer.partition(b" ")
+    if code == b"0":
+        return text
+    exit_code = Exit.UNREACHABLE if int(code) == errno.EIO else Exit.FAILED
+    raise Quit(exit_code, text.decode(errors="replace"))
+
+
+def _put_question(path: Path, order: bytes) -> bytes:
+    """`<errno> <answer or reason>`. Raises OSError where there is neither."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.write(fd, order)
+        code = 0
+        try:
+            os.fsync(fd)
+        except OSError as refusal:
+            code = refusal.errno or errno.EIO
+        text = b""
+        while more := os.pread(fd, 1 << 16, len(text)):
+            text += more
+        if code and not text:
+            raise OSError(code, os.strerror(code))
+        return b"%d %s" % (code, text)
+    finally:
+        os.close(fd)
+
+
 def hanging(mountpoint: Path) -> Quit:
     """What to say of a mount that does not answer."""
     return Quit(

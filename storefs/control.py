@@ -1,18 +1,33 @@
-"""`.storefs/` in the mount: status, metrics, sync, and the copies that are kept.
+"""`.storefs/` in the mount: status, metrics, orders, and the copies that are kept.
 
-The kept copies are plain files of the root; this module only says which names there are.
+`sync` takes orders that need no answer. `ask` takes those that do: open it for reading and
+writing, write one order (a word and its arguments, one a line), fsync, and read the answer, or
+why it was refused, from the same handle. The kept copies are plain files of the root; this
+module only says which names there are.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from storefs import disk
-from storefs.errors import InvalidArgument
+from storefs.errors import (
+    AccessDenied,
+    BackendFailed,
+    Busy,
+    Conflict,
+    Denied,
+    FileError,
+    Invalid,
+    InvalidArgument,
+    NoEntry,
+    NotFound,
+    StoreError,
+)
 from storefs.inodes import Kind
 from storefs.kept import Place
 
@@ -21,9 +36,26 @@ if TYPE_CHECKING:
 
 NAME = ".storefs"
 
+MODES = {"status": 0o400, "metrics": 0o400, "sync": 0o200, "ask": 0o600}
+"""The control files, and what may be done with them."""
+
+ORDER_MAX = 65536
+"""Bytes of one order."""
+
 _PLACES = frozenset(place.value for place in Place)
 
+_REFUSALS: dict[type[StoreError], type[FileError]] = {
+    AccessDenied: Denied,
+    Conflict: Busy,
+    Invalid: InvalidArgument,
+    NotFound: NoEntry,
+}
+"""What a file system call answers to each failure of a backend; the others are BackendFailed."""
+
 Status = Mapping[str, object]
+
+Answer = Callable[[Sequence[str]], Awaitable[bytes]]
+"""Carries out an order with its arguments. Raises FileError, StoreError, OSError."""
 
 
 @dataclass(slots=True)
@@ -37,11 +69,13 @@ class Control:
     """Reconcile now; True accepts held deletions. Raises BackendFailed."""
     orders: Mapping[str, Callable[[str, str], Awaitable[None]]] = field(default_factory=dict)
     """What else `sync` takes: word -> what is done with a copy's name and a path (or "")."""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """What `ask` takes: word -> who answers."""
     directory: Inode = field(init=False)
 
     def __post_init__(self) -> None:
         self.directory = self.inodes.add(self.inodes.root, NAME, Kind.DIRECTORY)
-        for name in ("status", "metrics", "sync"):
+        for name in MODES:
             self.inodes.add(self.directory, name, Kind.CONTROL)
         for place in Place:
             name = place.value.removeprefix(f"{NAME}/")
@@ -60,6 +94,8 @@ class Control:
 
         An order is a line `WORD NAME`; a second line, if any, is a path.
         """
+        if inode.name == "ask":
+            raise InvalidArgument(f"{NAME}/ask: fsync after the order, then read the answer")
         if inode.name != "sync":
             return
         line, _, path = data.decode(errors="replace").strip("\n").partition("\n")
@@ -71,6 +107,18 @@ class Control:
         if words not in ([], ["1"], ["accept-deletions"]):
             raise InvalidArgument(f"{NAME}/sync takes 1 or accept-deletions")
         await self.sync("accept-deletions" in words)
+
+    async def answer(self, inode: Inode, data: bytes) -> bytes:
+        """A program wrote an order to `ask` and waits for the answer. Raises FileError, OSError."""
+        word, *arguments = data.decode(errors="surrogateescape").removesuffix("\n").split("\n")
+        if inode.name != "ask" or word not in self.answers:
+            raise InvalidArgument(f"{NAME}/ask takes one of: {', '.join(sorted(self.answers))}")
+        if len(data) > ORDER_MAX:
+            raise InvalidArgument(f"{NAME}/ask takes orders of at most {ORDER_MAX} bytes")
+        try:
+            return await self.answers[word](arguments)
+        except StoreError as error:
+            raise _REFUSALS.get(type(error), BackendFailed)(str(error)) from error
 
     def refresh(self, directory: Inode) -> None:
         """Bring the names of a directory of kept copies up to what lies on the disk."""

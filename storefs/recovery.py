@@ -62,6 +62,22 @@ class Recovery:
             self.committer.kept.remove(Place.CONFLICTS, name)
         self.committer.documents.marks.over(path)
 
+    async def bring(self, path: str, data: bytes) -> None:
+        """These stored bytes become the document, whatever its tokens; what they replace is kept.
+
+        Raises as `take`.
+        """
+        if self.read_only:
+            raise ReadOnly(f"{path}: the mount is read-only")
+        self._check_document(path, data, "that version")
+        until = trio.current_time() + self.deadline
+        async with self.committer.documents.locks.hold([path], until):
+            await self._check_free(path, until)
+            base = self.committer.documents.stored(path)
+            if base != data:
+                await self._replace(path, data, base, until)
+        self.committer.documents.marks.over(path)
+
     async def adopt(self, name: str, path: str = "") -> None:
         """A found file is sent as the document; it leaves `found/` when the backend has it.
 
@@ -89,17 +105,23 @@ class Recovery:
         documents = self.committer.documents
         known = {*documents.mirror.records, *(change.path for change in documents.pending)}
         path = path or path_in(name, known) or ""
-        prefix = f"{documents.inodes.top}/" if documents.inodes.top else ""
         if not path:
             raise InvalidArgument(f"{name}: its name is cut and tells no path: give it by --as")
-        if not (is_document(path) or path in known) or not path.startswith(prefix):
-            raise InvalidArgument(f"{path}: not the path of a document of this mount")
         data = self.committer.kept.read(place, name)
+        self._check_document(path, data, f"{place.value}/{name}")
+        return data, path
+
+    def _check_document(self, path: str, data: bytes, origin: str) -> None:
+        """Raises FileError unless the path is one of this mount's and may hold these bytes."""
+        documents = self.committer.documents
+        known = path in documents.mirror.records or path in documents.pending
+        prefix = f"{documents.inodes.top}/" if documents.inodes.top else ""
+        if not (is_document(path) or known) or not path.startswith(prefix):
+            raise InvalidArgument(f"{path}: not the path of a document of this mount")
         if len(data) > documents.max_size:
             raise DocumentTooLarge(f"{path}: longer than {documents.max_size} bytes")
         if reason := problem(path, data):
-            raise InvalidDocument(f"{path}: not sent: {place.value}/{name} {reason}")
-        return data, path
+            raise InvalidDocument(f"{path}: not sent: {origin} {reason}")
 
     async def _check_free(self, path: str, deadline: float) -> None:
         """Raises Busy, EntryExists. Scratch that stands in the way is kept and given up."""

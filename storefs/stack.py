@@ -33,6 +33,7 @@ from storefs.rename import Renames
 from storefs.report import Report
 from storefs.sending import Sending
 from storefs.store import Store
+from storefs.versions import Versions
 from storefs.vfs import Vfs
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class Stack:
         )  # fmt: skip
         recovery = Recovery(self.committer, self.raiser, settings.deadline, self._read_only)
         orders = {"take": recovery.take, "adopt": recovery.adopt}
-        return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders)
+        versions = Versions(self.store, self._inodes, recovery)
+        answers = {"log": versions.log, "restore": versions.restore}
+        return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders, answers)
 
     def _vfs(self, control: Control, commit_later: Callable[[Inode, float], None]) -> Vfs:
         settings = self._settings

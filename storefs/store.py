@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Described, Watcher
+from storefs.backends.contract import Described, Historic, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from storefs.backends.contract import Backend, Batch, Blob, Entry, Outcome
+    from storefs.backends.contract import (
+        Backend,
+        Batch,
+        Blob,
+        Entry,
+        Outcome,
+        Revision,
+        Version,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +109,20 @@ class Store:
     async def read(self, paths: Sequence[str]) -> list[tuple[str, Blob | None]]:
         """The contents of at most CHUNK paths. Raises StoreError."""
         return await self._ask(lambda: list(self.backend.read(paths)), self.deadline)
+
+    async def history(self, path: str) -> Sequence[Version] | None:
+        """The versions of a document, the newest first; None: this backend keeps none.
+
+        Raises StoreError.
+        """
+        if not isinstance(self.backend, Historic):
+            return None
+        return await self._ask(partial(self.backend.history, path), SNAPSHOT_SECONDS)
+
+    async def version(self, revision: Revision) -> bytes:
+        """The content of a version that `history` named. Raises StoreError."""
+        assert isinstance(self.backend, Historic)
+        return await self._ask(partial(self.backend.blob, revision), self.deadline)
 
     async def _ask(self, call: Callable[[], T], seconds: float) -> T:
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from storefs.control import MODES
 from storefs.documents import SCRATCH_SECONDS
 from storefs.errors import (
     BadHandle,
@@ -123,7 +124,7 @@ class Vfs:
             return Attributes(inode.ino, info.st_mode, size, mtime, ctime, links, cacheable, info)
         if inode.kind is Kind.CONTROL:
             now = time.time_ns()
-            mode = stat.S_IFREG | (0o200 if inode.name == "sync" else 0o400)
+            mode = stat.S_IFREG | MODES[inode.name]
             return Attributes(inode.ino, mode, 0, now, now, 1, False)
         mtime = inode.changed_ns
         return Attributes(inode.ino, stat.S_IFDIR | 0o700, 0, mtime, mtime, 2, True)
@@ -215,7 +216,7 @@ class Vfs:
         if handle.inode.kind is Kind.DOCUMENT:
             return self.documents.write(handle, offset, data)
         if handle.inode.kind is Kind.CONTROL:
-            handle.frozen += data
+            handle.frozen = handle.frozen + data if handle.wrote else data
             handle.wrote = True
             return len(data)
         return self.local.write(handle.inode, offset, data)
@@ -242,6 +243,17 @@ class Vfs:
             await self.sending.attempt(handle.inode.path, deadline)
         elif handle.inode.kind is Kind.LOCAL:
             await trio.to_thread.run_sync(os.fsync, handle.inode.fd)
+        elif handle.wrote:
+            await self._answer(handle)
+
+    async def _answer(self, handle: Handle) -> None:
+        """Carry out the order that was written; the handle then reads as what came of it."""
+        order, handle.frozen, handle.wrote = handle.frozen, b"", False
+        try:
+            handle.frozen = await self.control.answer(handle.inode, order)
+        except (FileError, OSError) as refusal:
+            handle.frozen = str(refusal).encode(errors="surrogateescape")
+            raise
 
     def release(self, fh: int) -> None:
         """The last descriptor of a handle is gone: commit what no flush saw."""

@@ -11,13 +11,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from storefs.backends.contract import Described, Watcher
+from storefs.backends.contract import Described, Historic, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from storefs.backends.contract import Backend, Batch, Blob, Entry, Outcome
+    from storefs.backends.contract import (
+        Backend,
+        Batch,
+        Blob,
+        Entry,
+        Outcome,
+        Revision,
+        Version,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +78,17 @@ class Absent:
             return self._reached().commit(batches, timeout)
         except StoreError as error:
             return [Unavailable(batch[0].path, error.cause) for batch in batches]
+
+    def history(self, path: str) -> Sequence[Version] | None:
+        """See Historic.history."""
+        store = self._reached()
+        return store.history(path) if isinstance(store, Historic) else None
+
+    def blob(self, revision: Revision) -> bytes:
+        """See Historic.blob."""
+        store = self._reached()
+        assert isinstance(store, Historic)
+        return store.blob(revision)
 
     def wait(self, timeout: float) -> Collection[str] | None:
         """See Watcher.wait."""

@@ -141,8 +141,10 @@ class Version:
 class Historic(Protocol):
     """The ability, beside Backend, to show what documents were before."""
 
-    def history(self, path: str) -> Sequence[Version]:
+    def history(self, path: str) -> Sequence[Version] | None:
         """Every version that is kept, the newest first; none for a path that never was.
+
+        None: this store keeps no versions, after all.
 
         Raises Unavailable, AccessDenied, Corrupt.
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from storefs import __version__
 from storefs import settings as options
-from storefs.cli import copies, doctor, live, mount
+from storefs.cli import copies, doctor, live, mount, versions
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from storefs.cli.command import Command
 
-COMMANDS = (*mount.COMMANDS, *live.COMMANDS, *copies.COMMANDS, *doctor.COMMANDS)
+COMMANDS = (*mount.COMMANDS, *live.COMMANDS, *copies.COMMANDS, *versions.COMMANDS, *doctor.COMMANDS)
 
 _INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""

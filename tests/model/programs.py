@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from trio.testing import MockClock
 
 from storefs.backends.memory import Memory
+from storefs.content import problem
 from storefs.errors import BackendFailed, FileError, InvalidDocument, Stale
 from storefs.inodes import Kind
 from tests.faults import Faults
@@ -94,13 +95,30 @@ class Programs(RuleBasedStateMachine):
             self._land(number)
             if number not in self.away:
                 self.faults[number].clear()
-            self.loop.call(machine.stop)
+            self._stop(number)
         else:
             if flight := self.flights.pop(number, None):
                 flight.drop()
             self.loop.now(machine.kill)
         self.open = [handle for handle in self.open if handle.machine != number]
         self._boot(number)
+
+    def _stop(self, number: int) -> None:
+        """What open descriptors have written goes out, over what was told to be safe before."""
+        machine = self.machines[number]
+        written = {
+            inode.path: bytes(inode.edit.data)
+            for inode in machine.documents.inodes.edited()
+            if inode.edit is not None
+        }
+        self.loop.call(machine.stop)
+        for path, data in written.items():
+            if data and problem(path, data) is None:
+                before = self.acknowledged.get((number, path))
+                self._check_safe(machine, path, data)
+                sent = self.reference.was_current(path, data) or self._waits(machine, path, data)
+                if not sent and before is not None:
+                    self.acknowledged[number, path] = before
 
     # What programs do.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.mount.harness import Mount, Watch, until
+from tests.mount.harness import Mount, Plain, Watch, storefs, until
 from tests.mount.remote import CONFIG, LONG, credential, tree
 from tests.scale import scaled
 from tests.servers.git import TOKEN, apart, available, git
@@ -179,3 +181,51 @@ def test_without_a_token_the_mount_says_what_is_missing(
     mount = Mount(tmp_path / "here", tmp_path / "unused", (), env)
     assert mount.launch().wait(60) == 4
     assert "GITSTORE_GIT_TOKEN" in mount.log()
+
+
+def test_log_and_restore(repository: Repository, tmp_path: Path) -> None:
+    """Versions by their revisions, the newest first; one of them becomes the document again."""
+    env = {"GITSTORE_GIT_URL": repository.url, "GITSTORE_GIT_TOKEN": TOKEN}
+    env["STOREFS_POLL_INTERVAL"] = POLL
+    with (
+        Plain(tmp_path / "one", tmp_path / "unused", (), env) as one,
+        Plain(tmp_path / "other", tmp_path / "unused", (), env) as other,
+    ):
+        _log_and_restore(one, other)
+
+
+def _log_and_restore(one: Mount, other: Mount) -> None:
+    file = one.auths / "a b.json"
+    texts = [b'{"n": %d}' % number for number in range(3)]
+    for text in texts:
+        file.write_bytes(text)
+    file.unlink()
+    done = storefs(one.home, "log", str(file), "--json")
+    versions = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [version["revision"] is None for version in versions] == [True, False, False, False]
+    assert versions[1]["machine"] == platform.node()
+    assert versions[1]["author"] == "CLIProxyAPI"
+
+    shown = storefs(one.home, "log", "auths/a b.json", "--mount", str(one.path)).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == [
+        "deleted",
+        *(version["revision"][:12] for version in versions[1:]),
+    ]
+    revision = versions[2]["revision"]
+    with Watch(other.auths) as watch:
+        done = storefs(one.home, "restore", str(file), revision[:10])
+        assert (done.returncode, done.stdout) == (0, f"{revision}\n")
+        watch.expect("CREATE", "a b.json")
+    assert file.read_bytes() == texts[1] == (other.auths / "a b.json").read_bytes()
+
+    file.write_bytes(b'{"n": 9}')
+    assert storefs(one.home, "restore", str(file), revision).returncode == 0
+    assert file.read_bytes() == texts[1]
+    assert b'{"n": 9}' in one.kept("conflicts").values()
+    for wrong, reason in (("abcd1234", "has no version"), ("ab", "has no version")):
+        done = storefs(one.home, "restore", str(file), wrong)
+        assert done.returncode == 1
+        assert reason in done.stderr
+    done = storefs(one.home, "log", str(one.auths / "never.json"))
+    assert done.returncode == 1
+    assert "never been" in done.stderr
