@@ -24,6 +24,7 @@ from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn, digest_of
 from storefs.paths import CONFIG, SHARED, ancestors, is_document
 from storefs.pending import PENDING
+from storefs.progress import Progress
 from storefs.store import CHUNK
 
 if TYPE_CHECKING:
@@ -219,16 +220,18 @@ class FirstSync:
             )
         ]
         written: Future[object] | None = None
-        for start in range(0, len(wanted), CHUNK):
-            blobs = await self.store.read(wanted[start : start + CHUNK])
-            if written is not None:  # what the disk has not taken yet stays in memory
-                await trio.to_thread.run_sync(written.result)
-            for path, blob in blobs:
-                if blob is None:
-                    snapshot.pop(path)
-                elif self.admission.admits(path, len(blob.data)):
-                    self._arrive(path, blob)
-            written = mirror.submit(lambda: None)
+        with Progress("fetching", len(wanted)) as progress:
+            for start in range(0, len(wanted), CHUNK):
+                progress.show(start)
+                blobs = await self.store.read(wanted[start : start + CHUNK])
+                if written is not None:  # what the disk has not taken yet stays in memory
+                    await trio.to_thread.run_sync(written.result)
+                for path, blob in blobs:
+                    if blob is None:
+                        snapshot.pop(path)
+                    elif self.admission.admits(path, len(blob.data)):
+                        self._arrive(path, blob)
+                written = mirror.submit(lambda: None)
 
     def _arrive(self, path: str, blob: Blob) -> None:
         known = path in self._strays or path in self._locals
