@@ -1,4 +1,4 @@
-"""What a person asks about kept copies: `storefs conflicts` and `storefs adopt`.
+"""What a person asks about kept copies: `storefs conflicts`, `trash` and `adopt`.
 
 All through the mount's `.storefs/`; needs no settings and no backend.
 """
@@ -25,9 +25,9 @@ _ORDER_PATIENCE = 300.0
 """Seconds: the mount answers at its own deadline, which a distant store may need."""
 
 
-def show_list(mountpoint: Path, *, as_json: bool) -> Exit:
-    """One line per conflict copy: name, document, time, bytes; the oldest first."""
-    copies = _copies(mountpoint)
+def show_list(mountpoint: Path, place: Place, *, as_json: bool) -> Exit:
+    """One line per copy: name, document, time, bytes; the oldest first."""
+    copies = _copies(mountpoint, place)
     if as_json:
         print(json.dumps(copies, indent=2, ensure_ascii=False))
         return Exit.DONE
@@ -39,30 +39,31 @@ def show_list(mountpoint: Path, *, as_json: bool) -> Exit:
     return Exit.DONE
 
 
-def show(mountpoint: Path, name: str) -> Exit:
+def show(mountpoint: Path, place: Place, name: str) -> Exit:
     """Print the bytes of one copy, nothing else."""
-    file = mountpoint / Place.CONFLICTS.value / bare(name)
+    file = mountpoint / place.value / bare(name)
     sys.stdout.buffer.write(_asked(mountpoint, name, file.read_bytes))
     sys.stdout.buffer.flush()
     return Exit.DONE
 
 
-def drop(mountpoint: Path, names: Sequence[str]) -> Exit:
+def drop(mountpoint: Path, place: Place, names: Sequence[str]) -> Exit:
     """Remove copies for good."""
     for name in names:
-        file = mountpoint / Place.CONFLICTS.value / bare(name)
+        file = mountpoint / place.value / bare(name)
         _asked(mountpoint, name, lambda file=file: _unlink(file))  # type: ignore[misc]
     return Exit.DONE
 
 
-def drop_all(mountpoint: Path) -> Exit:
+def drop_all(mountpoint: Path, place: Place) -> Exit:
     """Remove every copy there is now."""
-    return drop(mountpoint, [copy["name"] for copy in _copies(mountpoint)])
+    return drop(mountpoint, place, [copy["name"] for copy in _copies(mountpoint, place)])
 
 
-def take(mountpoint: Path, name: str, path: str) -> Exit:
+def take(mountpoint: Path, place: Place, name: str, path: str) -> Exit:
     """Make a copy the document. Raises Quit where the mount refuses."""
-    return _order(mountpoint, "take", bare(name), path)
+    word = "take-trash" if place is Place.TRASH else "take"
+    return _order(mountpoint, word, bare(name), path)
 
 
 def adopt(mountpoint: Path, name: str, path: str) -> Exit:
@@ -82,8 +83,8 @@ def bare(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _copies(mountpoint: Path) -> list[dict[str, Any]]:
-    directory = mountpoint / Place.CONFLICTS.value
+def _copies(mountpoint: Path, place: Place) -> list[dict[str, Any]]:
+    directory = mountpoint / place.value
     text = _asked(mountpoint, directory.name, lambda: json.dumps(_sizes(directory)).encode())
     copies = [
         {"name": name, "path": path_in(name), "time": _moment(name, mtime), "size": size}

@@ -29,6 +29,12 @@ CREATE TABLE documents (
     previous BLOB NOT NULL      -- the digest before; explains a file that a crash left behind
 ) WITHOUT ROWID
 """
+_SUPERSEDED = """
+CREATE TABLE IF NOT EXISTS superseded (
+    path   TEXT PRIMARY KEY,
+    groups BLOB NOT NULL        -- digests of token groups that were replaced, the newest last
+) WITHOUT ROWID
+"""
 
 
 class Row(NamedTuple):
@@ -77,6 +83,7 @@ class Index:
                     log.warning("%s: the index is missing; rebuilt from the backend", self._file)
             elif found != _FORMAT:
                 raise sqlite3.DatabaseError(f"format {found}, this version reads {_FORMAT}")
+            db.execute(_SUPERSEDED)
             db.execute(f"SELECT {', '.join(Row._fields)} FROM documents LIMIT 0").close()
             with closing(db.execute("PRAGMA quick_check(1)")) as cursor:
                 verdict: str = cursor.fetchone()[0]
@@ -112,6 +119,18 @@ class Index:
             if self._db.in_transaction:  # a full disk has ended it already
                 self._db.execute("ROLLBACK")
             raise
+
+    def superseded(self) -> Iterator[tuple[str, bytes]]:
+        """Path and joined digests of whose tokens were replaced. Raises sqlite3.Error."""
+        with closing(self._db.execute("SELECT path, groups FROM superseded")) as cursor:
+            yield from cursor
+
+    def supersede(self, path: str, groups: bytes) -> None:
+        """Keep these digests, or none any more. Raises sqlite3.Error."""
+        if groups:
+            self._db.execute("INSERT OR REPLACE INTO superseded VALUES (?, ?)", (path, groups))
+        else:
+            self._db.execute("DELETE FROM superseded WHERE path = ?", (path,))
 
     def close(self) -> None:
         """Leave one complete file behind."""

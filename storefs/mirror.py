@@ -161,6 +161,10 @@ class Mirror:
             self._unsaved.pop(path, None)
         self._queue.put((path, None))
 
+    def supersede(self, path: str, groups: bytes) -> None:
+        """Keep the digests of a document's superseded token groups beside it."""
+        self.submit(lambda: self._index.supersede(path, groups))
+
     def submit(self, job: Callable[[], object]) -> Future[object]:
         """Run `job` in the writer thread, after everything that was asked before it."""
         done: Future[object] = Future()

@@ -152,6 +152,7 @@ class Mount:
         try:
             with self._starting:
                 self.stack.documents.pending.load()
+                self.stack.documents.settling.load(self._index.superseded())
                 await self._await_backend()
                 await first.run(self._index.rows(), trio.current_time)
         except StoreError as error:

@@ -47,19 +47,19 @@ class Recovery:
     """Seconds that one of them may wait for the backend."""
     read_only: bool = False
 
-    async def take(self, name: str, path: str = "") -> None:
-        """A conflict copy becomes the document, whatever its tokens; what it replaces is kept.
+    async def take(self, name: str, path: str = "", *, place: Place = Place.CONFLICTS) -> None:
+        """A copy becomes the document, whatever its tokens; what it replaces is kept.
 
         Raises FileError, and OSError where there is no such copy or this disk is full.
         """
-        data, path = self._copy(Place.CONFLICTS, name, path)
+        data, path = self._copy(place, name, path)
         until = trio.current_time() + self.deadline
         async with self.committer.documents.locks.hold([path], until):
             await self._check_free(path, until)
             base = self.committer.documents.stored(path)
             data = self.committer.documents.config_view.stored(path, data, base)
             await self._replace(path, data, base, until)
-            self.committer.kept.remove(Place.CONFLICTS, name)
+            self.committer.kept.remove(place, name)
         self.committer.documents.marks.over(path)
 
     async def bring(self, path: str, data: bytes) -> None:

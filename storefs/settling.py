@@ -3,7 +3,8 @@
 Programs write what they have in memory. A save 50 ms after a change from elsewhere was delivered
 put the old config back 10 times of 10, an old token 5 times of 20 (observed with the proxy). So a
 write that begins soon after a delivery starts from the version before it, and no write takes a
-token group back to one that this machine has seen superseded. Paths in stored form; knows no I/O.
+token group back to one that this machine has seen superseded, a restart between included. Paths in
+stored form; knows no I/O: who makes it says where superseded groups are kept.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from storefs.merge import NotMerged, keep_backend_tokens, merge_stale_write
 from storefs.tokens import token_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 SETTLE = 1.0
 """Seconds after its event for which a change from elsewhere may still be unread."""
 
 _GROUPS = 8
 """Superseded token groups remembered for each document."""
+
+_DIGEST = 32
+"""Bytes of a digest."""
 
 
 @dataclass(slots=True)
@@ -43,8 +51,15 @@ class Checked:
 class Settling:
     """The last deliveries and the superseded token groups of one mount."""
 
+    keep: Callable[[str, bytes], None] = lambda path, groups: None
+    """Told the digests of a document's superseded groups, joined, whenever they change."""
     _deliveries: dict[str, _Delivery] = field(default_factory=dict)
     _superseded: dict[str, deque[bytes]] = field(default_factory=dict)
+
+    def load(self, kept: Iterable[tuple[str, bytes]]) -> None:
+        """Take over what an earlier run kept."""
+        for path, groups in kept:
+            self._superseded[path] = deque(_parted(groups), maxlen=_GROUPS)
 
     def deliver(self, path: str, before: bytes, after: bytes) -> None:
         """Programs that know `before` are about to be told of `after`."""
@@ -83,6 +98,7 @@ class Settling:
             groups.remove(new)
         if old is not None:
             groups.append(old)
+        self.keep(path, b"".join(groups))
 
     def check(self, path: str, base: bytes | None, present: bytes, written: bytes) -> Checked:
         """What `written` becomes, over `present`; `base` as `base()` said when it was begun."""
@@ -103,4 +119,9 @@ class Settling:
     def forget(self, path: str) -> None:
         """The document is gone; a new one of that name has nothing to do with it."""
         self._deliveries.pop(path, None)
-        self._superseded.pop(path, None)
+        if self._superseded.pop(path, None) is not None:
+            self.keep(path, b"")
+
+
+def _parted(groups: bytes) -> list[bytes]:
+    return [groups[start : start + _DIGEST] for start in range(0, len(groups), _DIGEST)]

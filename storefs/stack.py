@@ -18,7 +18,7 @@ from storefs.firstsync import FirstSync
 from storefs.generations import Generations
 from storefs.handles import Handles
 from storefs.inodes import Inodes
-from storefs.kept import Kept
+from storefs.kept import Kept, Place
 from storefs.localfiles import LocalFiles
 from storefs.locks import PathLocks
 from storefs.marks import Marks
@@ -32,12 +32,13 @@ from storefs.removals import Removals
 from storefs.rename import Renames
 from storefs.report import Report
 from storefs.sending import Sending
+from storefs.settling import Settling
 from storefs.store import Store
 from storefs.versions import Versions
 from storefs.vfs import Vfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from storefs.backends.contract import Backend
     from storefs.inodes import Inode
@@ -89,7 +90,7 @@ class Stack:
         return Documents(
             mirror, self._inodes, Handles(), Generations(), Marks(), PathLocks(),
             ConfigView(None if settings.auth_dir == "keep" else shown),
-            PendingChanges(self._root.dir_fd), settings.max_file_size,
+            PendingChanges(self._root.dir_fd), settings.max_file_size, Settling(mirror.supersede),
         )  # fmt: skip
 
     def _control(self) -> Control:
@@ -99,7 +100,11 @@ class Stack:
             self._inodes, self.documents.handles,
         )  # fmt: skip
         recovery = Recovery(self.committer, self.raiser, settings.deadline, self._read_only)
-        orders = {"take": recovery.take, "adopt": recovery.adopt}
+        orders: dict[str, Callable[[str, str], Awaitable[None]]] = {
+            "take": recovery.take,
+            "take-trash": partial(recovery.take, place=Place.TRASH),
+            "adopt": recovery.adopt,
+        }
         versions = Versions(self.store, self._inodes, recovery)
         answers = {"log": versions.log, "restore": versions.restore}
         return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders, answers)

@@ -1,4 +1,4 @@
-"""`storefs conflicts` and `adopt`: kept copies."""
+"""`storefs conflicts`, `trash` and `adopt`: kept copies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
     import argparse
+
+    from storefs.kept import Place
 
 _CONFLICTS_EPILOG = """\
 A copy is a version of a document that lost against another. list: name, document, time, size.
@@ -24,6 +26,18 @@ examples:
 exit codes: 0 done; 1 refused, the log says why; 2 usage; 8 not mounted.
 """
 
+_TRASH_EPILOG = """\
+What a change from elsewhere replaced or removed lies here for 30 days, at most 256 MiB of it. list:
+name, document, time, size. show: its bytes. take: it becomes the document again, on all machines;
+what it replaces is kept as a conflict copy. drop: it is removed for good.
+
+examples:
+  storefs trash
+  storefs trash take NAME
+
+exit codes: 0 done; 1 refused, the log says why; 2 usage; 8 not mounted.
+"""
+
 _ADOPT_EPILOG = """\
 A file in .storefs/found/ was in the place of a document, and nobody could account for it. It is
 refused if it is invalid, or if the document exists with other bytes. It leaves found/ when the
@@ -34,19 +48,31 @@ exit codes: 0 done, or pending; 1 refused, the log says why; 8 not mounted.
 
 
 def _conflicts(args: argparse.Namespace) -> int:
+    from storefs.kept import Place
+
+    return _copies(args, Place.CONFLICTS)
+
+
+def _trash(args: argparse.Namespace) -> int:
+    from storefs.kept import Place
+
+    return _copies(args, Place.TRASH)
+
+
+def _copies(args: argparse.Namespace, kept: Place) -> int:
     from storefs import copies
 
     place, action, names = mountpoint(args), args.action, args.names
     wanted = {"list": 0, "drop": 0 if args.all else max(1, len(names))}.get(action, 1)
     if len(names) != wanted:
-        raise Quit(Exit.USAGE, f"conflicts {action}: takes {wanted or 'no'} NAME of a copy")
+        raise Quit(Exit.USAGE, f"{action}: takes {wanted or 'no'} NAME of a copy")
     if action == "list":
-        return copies.show_list(place, as_json=args.json)
+        return copies.show_list(place, kept, as_json=args.json)
     if action == "drop":
-        return copies.drop_all(place) if args.all else copies.drop(place, names)
+        return copies.drop_all(place, kept) if args.all else copies.drop(place, kept, names)
     if action == "take":
-        return copies.take(place, names[0], args.path)
-    return copies.show(place, names[0])
+        return copies.take(place, kept, names[0], args.path)
+    return copies.show(place, kept, names[0])
 
 
 def _adopt(args: argparse.Namespace) -> int:
@@ -55,7 +81,7 @@ def _adopt(args: argparse.Namespace) -> int:
     return copies.adopt(mountpoint(args), args.name, args.path)
 
 
-def _add_conflicts(command: argparse.ArgumentParser) -> None:
+def _add_copies(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action", metavar="ACTION", nargs="?", default="list",
         choices=("list", "show", "take", "drop"), help="list (default), show, take or drop",
@@ -84,7 +110,15 @@ COMMANDS = (
         _conflicts,
         "list, show, take or drop versions that lost",
         _CONFLICTS_EPILOG,
-        _add_conflicts,
+        _add_copies,
+        place="option",
+    ),
+    Command(
+        "trash",
+        _trash,
+        "list, show, take or drop what changes from elsewhere replaced",
+        _TRASH_EPILOG,
+        _add_copies,
         place="option",
     ),
     Command(

@@ -103,6 +103,33 @@ def test_take_of_a_deleted_document(mounts: Mounts) -> None:
     assert one.kept("conflicts") == {}
 
 
+def test_trash(mounts: Mounts) -> None:
+    """`storefs trash` lists what changes from elsewhere replaced or removed, and `take` makes one
+    of these versions the document again.
+    """
+    one, other = mounts("one"), mounts("other")
+    write(one.auths / "a.json", OLD)
+    shows(other.auths / "a.json", OLD)
+    write(other.auths / "a.json", NEW)
+    shows(one.auths / "a.json", NEW)
+    [copy] = json.loads(run(one, "trash", "--json"))
+    assert copy["path"] == "auths/a.json"
+    assert run(one, "trash", "show", copy["name"]) == OLD.decode()
+    (other.auths / "a.json").unlink()
+    until(lambda: not (one.auths / "a.json").exists(), "it is gone here too")
+    removed = [copy["name"] for copy in json.loads(run(one, "trash", "--json"))]
+    assert len(removed) == 2
+    with Watch(other.auths) as far:
+        run(one, "trash", "take", removed[-1])
+        far.expect("CREATE", "a.json")
+    assert (one.auths / "a.json").read_bytes() == NEW == (other.auths / "a.json").read_bytes()
+    run(one, "trash", "take", removed[0])
+    shows(other.auths / "a.json", OLD)
+    assert NEW in one.kept("conflicts").values()
+    run(one, "trash", "drop", "--all")
+    assert one.kept("trash") == {}
+
+
 def test_adopt(mounts: Mounts) -> None:
     """`storefs adopt` sends a file of `.storefs/found/` as the document that it was, and takes it
     out of there when the backend has it.

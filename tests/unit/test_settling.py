@@ -147,3 +147,25 @@ async def test_a_merged_write_that_comes_again_changes_nothing(
             assert stored(it.memory)[A] == merged
             await machine.settle()
             assert machine.content(A) == merged
+
+
+async def test_superseded_tokens_are_remembered_over_a_restart(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    first, second = (
+        b'{"access_token": "%d", "last_refresh": "2026-11-2%dT10:00:00Z"}' % (number, number)
+        for number in (1, 2)
+    )
+    async with world(tmp_path, mock_clock) as it:
+        machine = await delivered(it, A, first, second)
+        it.kill(machine)
+        machine = await it.machine()
+        it.clock.jump(10)
+        await machine.put(A, first)
+        assert stored(it.memory)[A] == second
+        assert first in machine.kept("conflicts")
+        await machine.unlink(A)
+        it.kill(machine)
+        machine = await it.machine()
+        await machine.put(A, first)
+        assert stored(it.memory)[A] == first
