@@ -11,6 +11,7 @@ import hashlib
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -95,7 +96,8 @@ class Mirror:
         self._index = index
         self._memory: LRUCache[str, bytes] = LRUCache(cache_size, getsizeof=_cost)
         self._unsaved: dict[str, bytes] = {}
-        self._unsaved_lock = threading.Lock()  # guards _unsaved, which both threads change
+        self._leaving: Counter[str] = Counter()
+        self._unsaved_lock = threading.Lock()  # guards these two, which both threads change
         self._queue: SimpleQueue[tuple[str, _Save | None] | _Call | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="mirror-writer")
         self._writer.start()
@@ -159,11 +161,20 @@ class Mirror:
         self._memory.pop(path, None)
         with self._unsaved_lock:
             self._unsaved.pop(path, None)
+            self._leaving[path] += 1
         self._queue.put((path, None))
 
     def supersede(self, path: str, groups: bytes) -> None:
         """Keep the digests of a document's superseded token groups beside it."""
         self.submit(lambda: self._index.supersede(path, groups))
+
+    def vacate(self, path: str) -> None:
+        """Wait for the disk until nothing of a document dropped a moment ago is left there.
+
+        A local file takes its name: the writer would still remove that one instead.
+        """
+        if self._leaving[path]:
+            self.submit(_nothing).result()
 
     def submit(self, job: Callable[[], object]) -> Future[object]:
         """Run `job` in the writer thread, after everything that was asked before it."""
@@ -211,12 +222,13 @@ class Mirror:
         if not group:
             return
         saves = {path: save for path, save in group.items() if save is not None}
+        dropped = group.keys() - saves.keys()
         try:
             # Whatever a crash leaves must be explained by a row: a file goes before its row, and
             # comes after it, when the row still explains the previous bytes.
-            for path in group.keys() - saves.keys():
+            for path in dropped:
                 disk.remove(self._dir_fd, path)
-            self._index.write([save.row for save in saves.values()], group.keys() - saves.keys())
+            self._index.write([save.row for save in saves.values()], dropped)
             for path, save in saves.items():
                 disk.replace(self._dir_fd, path, save.data, mtime_ns=save.row.mtime_ns)
         except (OSError, sqlite3.Error) as error:
@@ -224,6 +236,9 @@ class Mirror:
                 log.error("mirror: %s; documents stay in the backend, free some space", error)
             self.error = str(error)
             return  # what no disk took stays in memory, and is read from there
+        finally:
+            with self._unsaved_lock:
+                self._leaving -= Counter(dropped)
         self.error = ""
         with self._unsaved_lock:
             for path, save in saves.items():

@@ -115,6 +115,7 @@ class Names:
                 raise EntryExists(path)
             return inode
         if not paths.is_document(path):
+            self.documents.mirror.vacate(path)
             fd = self.local.create(path, mode)
             inode = self.inodes.add(directory, name, Kind.LOCAL)
             inode.fd = fd

@@ -70,6 +70,7 @@ class Renames:
             await self._hold_back(source, directory, name, target)
         else:
             self._hold_open(target)
+            self.committer.documents.mirror.vacate(path)
             self.local.rename(source.path, path)
             self._take_place(source, directory, name, target)
 
@@ -206,6 +207,7 @@ class Renames:
         async with documents.locks.hold([old], trio.current_time() + HELD_BACK):
             data, mtime_ns = bytes(documents.data(source)), documents.mtime_ns(source)
             self._hold_open(target)
+            documents.mirror.vacate(path)
             disk.replace(self.local.dir_fd, path, data, mtime_ns=mtime_ns)
             self._take_place(source, directory, name, target)
             source.kind, source.edit = Kind.LOCAL, None

@@ -157,6 +157,8 @@ class Programs(RuleBasedStateMachine):
             assert data in machine.kept("conflicts"), f"{path} {data!r} refused and lost"
         elif isinstance(error, BackendFailed):
             assert self._waits(machine, path), f"{path} {data!r} neither sent nor pending"
+            if data and self._waits(machine, path, data):  # in the place of what waited before
+                self.acknowledged[self.machines.index(machine), path] = data
         elif error is not None:
             raise error
         elif data:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.faults import Faults
 
 A, B = "auths/a.json", "auths/b.json"
+ODD = "auths/odd"
 ONE, TWO = b'{"n": 1}', b'{"n": 2}'
 
 
@@ -207,3 +208,21 @@ async def test_regression_the_same_where_it_was_sent_when_the_backend_answered_a
         await machine.tick()
         assert stored(it.memory)[A] == machine.content(A) == TWO
         assert machine.kept("conflicts") == []
+
+
+async def test_regression_a_local_file_takes_the_name_of_a_document_just_removed(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The mirror's writer had not removed the old file yet: EEXIST, or it took the new one."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        remote(it.memory, ODD, b"theirs")
+        await machine.settle()
+        busy = threading.Event()
+        machine.mirror.submit(lambda: busy.wait(60))
+        await machine.unlink(ODD)
+        threading.Timer(0.05, busy.set).start()
+        await machine.put(ODD, b"mine")
+        machine.mirror.submit(lambda: None).result()
+        assert machine.content(ODD) == b"mine"
+        assert (machine.root.path / ODD).read_bytes() == b"mine"
