@@ -29,6 +29,15 @@ _POLL_INTERVALS = {"postgres": 5.0, "s3": 5.0, "git": 10.0}
 _NATIVE = {"PGSTORE_DSN": "postgres", "OBJECTSTORE_ENDPOINT": "s3", "GITSTORE_GIT_URL": "git"}
 """The variables by which the proxy's own stores are switched on, the strongest first."""
 
+_STORE_VARIABLES = (
+    "PGSTORE_DSN", "PGSTORE_SCHEMA", "PGSTORE_LOCAL_PATH",
+    "OBJECTSTORE_ENDPOINT", "OBJECTSTORE_BUCKET", "OBJECTSTORE_ACCESS_KEY",
+    "OBJECTSTORE_SECRET_KEY", "OBJECTSTORE_LOCAL_PATH",
+    "GITSTORE_GIT_URL", "GITSTORE_GIT_USERNAME", "GITSTORE_GIT_TOKEN", "GITSTORE_GIT_BRANCH",
+    "GITSTORE_LOCAL_PATH",
+)  # fmt: skip
+"""All that the proxy itself reads of them."""
+
 _PREFIX = "STOREFS_"
 _TEST_PREFIX = "STOREFS_TEST_"
 """The test suite's own switches, no settings."""
@@ -82,6 +91,12 @@ class Settings:
     spin: int = 50
     """Microseconds to look for the next request before sleeping; 0: none."""
     log_level: str = "info"
+    config_template: Path | None = None
+    """Filled with variables it becomes the first config of an empty backend."""
+    config_refresh: bool = False
+    """Whether each start commits the filled template when it has changed."""
+    restart_on_config_replace: bool = False
+    """Of `run`: whether a rename onto the config, which makes watchers deaf, restarts COMMAND."""
     env_files: tuple[Path, ...] = ()
     """The files that were read."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -250,8 +265,26 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
         "snapshot_interval": values.seconds,
         "poll_interval": values.seconds,
         "spin": values.microseconds,
+        "config_template": path,
+        "config_refresh": values.flag,
+        "restart_on_config_replace": values.flag,
         "log_level": values.one_of("debug", "info", "warning", "error"),
     }
+
+
+def without_stores(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a program that must not open the store itself.
+
+    Every variable of the native stores is there in both spellings, and blank: the proxy takes
+    blank for unset, and its own `.env` reading leaves alone what is there.
+    """
+    known = {*_STORE_VARIABLES, *(name.upper() for name in env if _of_store(name))}
+    spellings = known | {name.lower() for name in known} | {name for name in env if _of_store(name)}
+    return {**env, **dict.fromkeys(spellings, "")}
+
+
+def _of_store(name: str) -> bool:
+    return name.upper().startswith(("PGSTORE_", "OBJECTSTORE_", "GITSTORE_"))
 
 
 def _choose(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[str, str, list[str]]:

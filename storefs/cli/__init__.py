@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from storefs import __version__
 from storefs import settings as options
-from storefs.cli import copies, doctor, live, mount, versions
+from storefs.cli import copies, doctor, live, mount, run, versions
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from storefs.cli.command import Command
 
-COMMANDS = (*mount.COMMANDS, *live.COMMANDS, *copies.COMMANDS, *versions.COMMANDS, *doctor.COMMANDS)
+COMMANDS = (
+    *mount.COMMANDS,
+    *run.COMMANDS,
+    *live.COMMANDS,
+    *copies.COMMANDS,
+    *versions.COMMANDS,
+    *doctor.COMMANDS,
+)
 
 _INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
@@ -32,6 +39,7 @@ _EPILOG = """\
 examples:
   storefs mount                     mount at ~/.cli-proxy-api, return when it is ready
   storefs mount /srv/p --foreground stay in the foreground, for systemd or a container
+  storefs run -- cli-proxy-api -config {config}      mount, run, unmount
   storefs status                    is all well? exit code 7 if something waits for you
   storefs umount                    send what is pending, then unmount
 

@@ -32,25 +32,38 @@ examples:
 
 
 def _mount(args: argparse.Namespace) -> int:
-    from storefs import daemon, logs, mountpoint, root
+    from storefs import daemon, mountpoint
 
     cwd = working_directory()
     # Before the settings: the working directory, and so `.env`, may lie in a mount that hangs.
-    place = mountpoint.clear(options.locate(args.mountpoint, os.environ, cwd))
+    mountpoint.clear(options.locate(args.mountpoint, os.environ, cwd))
     settings = options.load(vars(args), os.environ, cwd)
     mountpoint.prepare(settings)
-    _leave(place)
+    if settings.foreground:
+        return serving(settings)(_say_ready)
+    return daemon.detach(serving(settings), log_hint(settings))
+
+
+def serving(settings: options.Settings) -> Callable[[Callable[[str], None]], Exit]:
+    """What the process that is to serve a prepared mount does, from its beginning."""
 
     def serve(ready: Callable[[str], None]) -> Exit:
+        from storefs import logs, mountpoint
+
+        _leave(mountpoint.on_top(settings.mountpoint)[0])
         logs.start(settings.log_level, foreground=settings.foreground)
         from storefs import mount
 
         return mount.serve(settings, ready)
 
-    if settings.foreground:
-        return serve(_say_ready)
-    where = settings.mirror or Path(root.STATE, "*")
-    return daemon.detach(serve, f"see {where / logs.LOG}, or journalctl -t storefs")
+    return serve
+
+
+def log_hint(settings: options.Settings) -> str:
+    """Where to look when a daemon dies without a word."""
+    from storefs import logs, root
+
+    return f"see {(settings.mirror or Path(root.STATE, '*')) / logs.LOG}, or journalctl -t storefs"
 
 
 def _say_ready(text: str) -> None:
@@ -73,8 +86,11 @@ def _leave(mountpoint: Path) -> None:
     os.umask(0o077)
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Every option of a mount; whoever examines one takes them too."""
+def add_options(command: argparse.ArgumentParser, *, alone: bool = True) -> None:
+    """Every option of a mount; whoever makes or examines one takes them too.
+
+    `alone`: it is a process of its own, which may stay in the foreground.
+    """
 
     def flag(name: str, text: str) -> None:
         command.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
@@ -82,7 +98,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     def value(name: str, metavar: str, text: str) -> None:
         command.add_argument(name, metavar=metavar, help=text)
 
-    flag("--foreground", "do not leave the terminal; for systemd (Type=notify) and containers")
+    if alone:
+        flag("--foreground", "stay in the terminal; for systemd (Type=notify) and containers")
     value("--subdir", "PART", "mount this part alone, at the top: auths or config")
     flag("--read-only", "refuse every change")
     flag("--allow-other", "let other users in, as far as owner and mode allow")
@@ -105,6 +122,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "look for the next request this long before sleeping "
         f"(default {options.Settings.spin}, 0: never; never on one CPU)",
     )
+    value("--config-template", "FILE", "the first config of an empty store; ${VAR} is filled in")
+    flag("--config-refresh", "at each start, commit the filled template if it has changed")
     value("--log-level", "LEVEL", "debug, info, warning or error")
     command.add_argument(
         "--env-file",
