@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TEMPORARY = ".storefs/tmp"
 """Holds files that are not yet renamed to their place; emptied at each start."""
 
+PAGE = 4096
+"""Bytes that a killed process leaves written whole or not at all."""
+
 _MORE = 1 << 16
 
 _serial = count()
@@ -72,6 +75,30 @@ def replace(
         sync_directory(dir_fd, parent(path))
 
 
+def create(dir_fd: int, path: str, data: bytes, mtime_ns: int) -> bool:
+    """Make `path`, where nothing is, a 0600 file with these bytes, at most PAGE; cheap.
+
+    A process that is killed leaves the whole file, an empty one, or none. False, and nothing
+    done: the name is taken, or its directory missing. Raises OSError; then nothing is there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600, dir_fd=dir_fd)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    try:
+        if whole := os.write(fd, data) == len(data):
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+    except OSError:
+        remove(dir_fd, path)
+        raise
+    finally:
+        os.close(fd)
+    if not whole:  # the disk is full: the next try says so
+        remove(dir_fd, path)
+    return whole
+
+
 def _rename_into(dir_fd: int, source: str, path: str) -> None:
     try:
         os.rename(source, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
@@ -119,22 +146,33 @@ def walk(dir_fd: int, top: str) -> Iterator[tuple[str, os.stat_result]]:
 
     Names that are not UTF-8 are left out: no path can name them.
     """
-    for entry in listing(dir_fd, top):
-        path = f"{top}/{entry.name}"
-        if not _is_text(path):
-            continue
-        try:
-            info = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        yield path, info
-        if stat.S_ISDIR(info.st_mode):
-            yield from walk(dir_fd, path)
-
-
-def _is_text(path: str) -> bool:
     try:
-        path.encode()
+        fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    below: list[str] = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if not (entry.name.isascii() or _is_text(entry.name)):
+                    continue
+                path = f"{top}/{entry.name}"
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield path, info
+                if stat.S_ISDIR(info.st_mode):
+                    below.append(path)
+    finally:
+        os.close(fd)
+    for path in below:
+        yield from walk(dir_fd, path)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import stat
 import time
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from storefs.progress import Progress
 from storefs.store import CHUNK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Future
 
     from storefs.admission import Admission
@@ -78,21 +79,31 @@ class FirstSync:
         disk.make_directory(self.dir_fd, disk.TEMPORARY)
         for left in disk.listing(self.dir_fd, disk.TEMPORARY):
             disk.remove(self.dir_fd, f"{disk.TEMPORARY}/{left.name}")
-        directories = self._survey(rows)
-        await self._agree(frozenset(directories), now)
+        directories = await self._agree(rows, now)
         # Until this task is resumed once more trio holds what its last thread answered: the
         # snapshot, whose memory the tree can use.
         await trio.lowlevel.checkpoint()
         self._grow(directories)
 
-    async def _agree(self, taken: frozenset[str], now: Callable[[], float]) -> None:
-        """Have what the backend has; what it said is dropped with the return. See `run`."""
-        self._take_up_pending()
+    async def _agree(self, rows: Iterable[Row], now: Callable[[], float]) -> list[str]:
+        """Have what the backend has; what it said is dropped with the return. See `run`.
+
+        Returns the directories of the mirror, which is looked through while the backend answers.
+        """
+        survey = self.documents.mirror.submit(lambda: self._survey(rows))
+        answer: Mapping[str, Entry] | Unavailable
         try:
-            listed = self.admission.select(await self.store.snapshot())
+            answer = await self.store.snapshot()
         except Unavailable as error:
-            self._start_offline(error)
-            return
+            answer = error
+        await trio.to_thread.run_sync(wait, [survey])
+        directories: list[str] = survey.result()
+        self._take_up_pending()
+        if isinstance(answer, Unavailable):
+            self._start_offline(answer)
+            return directories
+        taken = frozenset(directories)
+        listed = self.admission.select(answer)
         if self.fresh and not listed:
             with trio.CancelScope(shield=True):  # nothing would take up half a migration
                 await self._take_in(now() + FIRST_DEADLINE)
@@ -103,6 +114,7 @@ class FirstSync:
         for path in sorted(self._strays):
             self._set_aside(path)
         self._let_go(snapshot)
+        return directories
 
     def _survey(self, rows: Iterable[Row]) -> list[str]:
         """Look at what lies on disk, with the index in hand; returns the directories."""
@@ -209,7 +221,7 @@ class FirstSync:
 
     async def _fetch(self, snapshot: dict[str, Entry]) -> None:
         mirror = self.documents.mirror
-        wanted = [
+        wanted = sorted(
             path
             for path, entry in snapshot.items()
             if path not in self.documents.pending
@@ -218,28 +230,31 @@ class FirstSync:
                 or mirror.records[path].revision != entry.revision
                 or path in mirror.torn
             )
-        ]
+        )
         written: Future[object] | None = None
         with Progress("fetching", len(wanted)) as progress:
             for start in range(0, len(wanted), CHUNK):
                 progress.show(start)
                 blobs = await self.store.read(wanted[start : start + CHUNK])
-                if written is not None:  # what the disk has not taken yet stays in memory
-                    await trio.to_thread.run_sync(written.result)
+                arrived: list[tuple[str, Blob]] = []
                 for path, blob in blobs:
                     if blob is None:
                         snapshot.pop(path)
                     elif self.admission.admits(path, len(blob.data)):
-                        self._arrive(path, blob)
-                written = mirror.submit(lambda: None)
+                        self._make_way(path, blob)
+                        arrived.append((path, blob))
+                if written is not None:  # what the disk has not taken yet stays in memory
+                    await trio.to_thread.run_sync(written.result)
+                written = mirror.fill(arrived)
+        if written is not None:
+            await trio.to_thread.run_sync(written.result)
 
-    def _arrive(self, path: str, blob: Blob) -> None:
+    def _make_way(self, path: str, blob: Blob) -> None:
         known = path in self._strays or path in self._locals
         if known and disk.read(self.dir_fd, path) != blob.data:
             self._set_aside(path)
         self._strays.discard(path)
         self._locals.discard(path)
-        self._install(path, blob.data, blob.entry)
 
     def _install(self, path: str, data: bytes, entry: Entry) -> None:
         self.documents.mirror.install(path, data, entry, entry.mtime_ns or time.time_ns())
@@ -261,7 +276,8 @@ class FirstSync:
         except Conflict:  # another machine made one at the same moment
             for path, blob in await self.store.read([CONFIG]):  # a listing may lag behind
                 if blob is not None and self.admission.admits(path, len(blob.data)):
-                    self._arrive(path, blob)
+                    self._make_way(path, blob)
+                    self._install(path, blob.data, blob.entry)
             return
         log.info("%s: made from %s", CONFIG, origin)
 

@@ -11,11 +11,12 @@ import hashlib
 import logging
 import sqlite3
 import threading
+import time
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetools import LRUCache
 
@@ -24,9 +25,11 @@ from storefs.backends.contract import Revision
 from storefs.index import Index, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from storefs.backends.contract import Entry
+    from storefs.backends.contract import Blob, Entry
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class _Save:
 @dataclass(frozen=True, slots=True)
 class _Call:
     job: Callable[[], object]
-    done: Future[object]
+    done: Future[Any]
 
 
 class Torn(Exception):
@@ -134,16 +137,36 @@ class Mirror:
 
     def install(self, path: str, data: bytes, entry: Entry, mtime_ns: int) -> None:
         """Make `data` the stored bytes of `path`, at the revision of `entry`."""
+        save = self._record(path, data, entry, mtime_ns)
+        self._remember(path, data)
+        self._queue.put((path, save))
+
+    def fill(self, blobs: Sequence[tuple[str, Blob]]) -> Future[object]:
+        """`install` many, each path once, in the writer thread: the caller reads on meanwhile.
+
+        Only while nobody else uses the mirror. Done when the disk has taken them, or refused.
+        """
+        return self.submit(lambda: self._fill(blobs))
+
+    def _fill(self, blobs: Sequence[tuple[str, Blob]]) -> None:
+        now = time.time_ns()
+        group: dict[str, _Save | None] = {}
+        for path, blob in blobs:
+            group[path] = self._record(path, blob.data, blob.entry, blob.entry.mtime_ns or now)
+            # What pushes others out would be pushed out itself before anybody reads it.
+            if self._memory.currsize + _cost(blob.data) <= self._memory.maxsize:
+                self._remember(path, blob.data)
+        self._save(group)
+
+    def _record(self, path: str, data: bytes, entry: Entry, mtime_ns: int) -> _Save:
         old = self.records.get(path)
         digest = digest_of(data)
         self.records[path] = Record(entry.revision, len(data), mtime_ns, digest)
         self.torn.discard(path)
-        self._remember(path, data)
         with self._unsaved_lock:
             self._unsaved[path] = data
         previous = old.digest if old else b""
-        row = Row(path, entry.revision, len(data), mtime_ns, digest, previous)
-        self._queue.put((path, _Save(data, row)))
+        return _Save(data, Row(path, entry.revision, len(data), mtime_ns, digest, previous))
 
     def touch(self, path: str, mtime_ns: int, revision: Revision | None = None) -> None:
         """Change the shown mtime, and the revision if given, of bytes that stay as they are."""
@@ -176,9 +199,9 @@ class Mirror:
         if self._leaving[path]:
             self.submit(_nothing).result()
 
-    def submit(self, job: Callable[[], object]) -> Future[object]:
+    def submit(self, job: Callable[[], T]) -> Future[T]:
         """Run `job` in the writer thread, after everything that was asked before it."""
-        done: Future[object] = Future()
+        done: Future[T] = Future()
         self._queue.put(_Call(job, done))
         return done
 
@@ -230,7 +253,7 @@ class Mirror:
                 disk.remove(self._dir_fd, path)
             self._index.write([save.row for save in saves.values()], dropped)
             for path, save in saves.items():
-                disk.replace(self._dir_fd, path, save.data, mtime_ns=save.row.mtime_ns)
+                self._put(path, save)
         except (OSError, sqlite3.Error) as error:
             if str(error) != self.error:
                 log.error("mirror: %s; documents stay in the backend, free some space", error)
@@ -244,6 +267,14 @@ class Mirror:
             for path, save in saves.items():
                 if self._unsaved.get(path) is save.data:
                     del self._unsaved[path]
+
+    def _put(self, path: str, save: _Save) -> None:
+        data, mtime_ns = save.data, save.row.mtime_ns
+        # An empty file at a row is a torn one, so where none was before there is no need to
+        # write beside it and rename, which takes several times as long.
+        new = not save.row.previous and len(data) <= disk.PAGE
+        if not (new and disk.create(self._dir_fd, path, data, mtime_ns)):
+            disk.replace(self._dir_fd, path, data, mtime_ns=mtime_ns)
 
 
 def _cost(data: bytes) -> int:

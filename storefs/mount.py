@@ -128,7 +128,11 @@ class Mount:
             self._nursery = nursery
             await nursery.start(self._obey)
             await nursery.start(self.stack.store.run)
-            await self.synchronise()
+            gc.disable()  # it would look again and again at 100,000 objects that all stay
+            try:
+                await self.synchronise()
+            finally:
+                gc.enable()
             _tidy()
             self._mount()
             try:
