@@ -252,7 +252,9 @@ class Machine:
 
     def hear(self) -> None:
         """Take the backend's hints, as `Reconcile.watch` does."""
-        hints = self.backend.wait(0)  # type: ignore[attr-defined]  # Memory, or Faults over it
+        hints = None  # those of a real store come some time later
+        if self.backend.identity.startswith("memory:"):
+            hints = self.backend.wait(0)  # type: ignore[attr-defined]  # or Faults over it
         if hints is None:
             self.documents.marks.mark_everything()
         else:

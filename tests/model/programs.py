@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import strategies as st
@@ -23,6 +23,13 @@ from tests.model.alphabet import choices, contents, documents, machines, names, 
 from tests.model.flights import Flight, Pass
 from tests.model.world import Loop, Recorded, Reference
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storefs.backends.contract import Backend
+
+    Connect = Callable[[], Backend]
+
 
 class Open(NamedTuple):
     """A descriptor that a program keeps over several steps."""
@@ -34,6 +41,11 @@ class Open(NamedTuple):
 class Programs(RuleBasedStateMachine):
     """Programs on two machines over one store, and what storefs owes each of their calls."""
 
+    new_store: ClassVar[Callable[[], Connect]] = lambda: Memory().session
+    """An empty store: what makes a session of it at each call."""
+    only_json = False
+    """The store holds no other documents below auths/."""
+
     def __init__(self) -> None:
         super().__init__()
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -42,7 +54,8 @@ class Programs(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         follow(self.clock, self.patch)
         self.loop = Loop(self.clock)
-        self.memory = Memory()
+        self.connect = type(self).new_store()
+        self.outside = self.connect()
         self.reference = Reference()
         self.faults: list[Faults] = []
         self.machines: list[Machine] = []
@@ -61,7 +74,7 @@ class Programs(RuleBasedStateMachine):
     # Starting and stopping.
 
     def _boot(self, number: int) -> None:
-        session = Recorded(f"m{number}", self.memory.session(), self.reference)
+        session = Recorded(f"m{number}", self.connect(), self.reference)
         faults = Faults(session)
         if number in self.away and self.machines[number].documents.mirror.records:
             self._cut(faults)  # it starts from its mirror

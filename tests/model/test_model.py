@@ -6,20 +6,29 @@ documents byte for byte; what was acknowledged was current once, and what was re
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machines import TwoMachines
 from tests.scale import scaled
+from tests.servers.postgres import cluster, shared_database  # noqa: F401 - fixtures
+from tests.servers.postgres_cluster import serial
+
+if TYPE_CHECKING:
+    from tests.model.programs import Connect
+    from tests.servers.postgres_cluster import Database
 
 
-def test_two_machines_and_their_backend_agree_after_healing() -> None:
+def _run(machines: type[TwoMachines], examples: int) -> None:
     run_state_machine_as_test(
-        TwoMachines,
+        machines,
         settings=settings(
             derandomize=True,
             database=None,
-            max_examples=scaled(1000, 20),
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             print_blob=True,
@@ -27,3 +36,21 @@ def test_two_machines_and_their_backend_agree_after_healing() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_two_machines_and_their_backend_agree_after_healing() -> None:
+    _run(TwoMachines, scaled(1000, 20))
+
+
+def test_two_machines_over_postgres_agree_after_healing(
+    shared_database: Database,  # noqa: F811
+) -> None:
+    def new_store() -> Connect:
+        more = {"PGSTORE_SCHEMA": f"model_{next(serial)}"}
+        return replace(shared_database, more=more).connect
+
+    class OverPostgres(TwoMachines):
+        only_json = True
+
+    OverPostgres.new_store = new_store
+    _run(OverPostgres, scaled(100, 10))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from storefs.backends.contract import Put
+from storefs.backends.contract import Put, Watcher
 from storefs.errors import StoreError
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from storefs.backends.contract import Batch, Blob, Entry, Outcome
-    from storefs.backends.memory import Memory
+    from storefs.backends.contract import Backend, Batch, Blob, Entry, Outcome
 
 T = TypeVar("T")
 
@@ -101,9 +100,9 @@ class Reference:
 
 
 class Recorded:
-    """One machine's session of a Memory; what is applied goes into the reference."""
+    """One machine's session of a store; what is applied goes into the reference."""
 
-    def __init__(self, who: str, inner: Memory, reference: Reference) -> None:
+    def __init__(self, who: str, inner: Backend, reference: Reference) -> None:
         self.who, self.inner, self.reference = who, inner, reference
         self.identity, self.concurrency = inner.identity, inner.concurrency
         self.delay_next = threading.Event()
@@ -148,6 +147,7 @@ class Recorded:
 
     def wait(self, timeout: float) -> Collection[str] | None:
         """See Watcher.wait."""
+        assert isinstance(self.inner, Watcher)
         return self.inner.wait(timeout)
 
     def close(self) -> None:
