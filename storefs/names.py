@@ -114,7 +114,7 @@ class Names:
             if exclusive:
                 raise EntryExists(path)
             return inode
-        if not paths.is_document(path):
+        if not paths.is_document(path) and path not in self.documents.held_back:
             self.documents.mirror.vacate(path)
             fd = self.local.create(path, mode)
             inode = self.inodes.add(directory, name, Kind.LOCAL)

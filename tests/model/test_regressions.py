@@ -226,3 +226,16 @@ async def test_regression_a_local_file_takes_the_name_of_a_document_just_removed
         machine.mirror.submit(lambda: None).result()
         assert machine.content(ODD) == b"mine"
         assert (machine.root.path / ODD).read_bytes() == b"mine"
+
+
+async def test_regression_a_name_held_back_returns_as_the_document_it_was(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Its name alone makes no document: it was made as a local file, which failed with EEXIST."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        remote(it.memory, ODD, b"theirs")
+        await machine.settle()
+        await machine.rename(ODD, "auths/odd.bak")
+        await machine.put(ODD, b"mine")
+        assert stored(it.memory)[ODD] == machine.content(ODD) == b"mine"
