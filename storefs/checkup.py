@@ -129,9 +129,9 @@ def backend(settings: Settings, ends: float) -> bytes:
 
 def _ask(opened: Backend, settings: Settings, said: Said, ends: float) -> None:
     said.identity = opened.identity
-    if isinstance(opened, Described):
-        said.traits = {name: text for name, text in opened.traits().items() if name != "writes"}
     shown = Admission(settings.subdir, settings.max_file_size).select(opened.snapshot())
+    if isinstance(opened, Described):  # by now it knows
+        said.traits = {name: text for name, text in opened.traits().items() if name != "writes"}
     said.documents = len(shown)
     said.newest = max((entry.mtime_ns for entry in shown.values()), default=0) / 1e9
     for path, data in _contents(opened, shown, ends):

@@ -152,6 +152,10 @@ class Branch:
         found = {"branch": self.name, "history": history}
         if self._dangling:
             found["default branch"] = f"does not exist; choose {self.name} on the server"
+            found["lacking"] = (
+                f"choose {self.name} as the default branch on the server, or set "
+                f"GITSTORE_GIT_BRANCH={self.name} on every machine"
+            )
         if self._place.scheme in ("http", "git"):
             found["transport"] = "not encrypted"
         return found
