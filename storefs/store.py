@@ -68,6 +68,8 @@ class Store:
         self._limiter = trio.CapacityLimiter(backend.concurrency)
         self._threads = trio.CapacityLimiter(math.inf)  # of commits, which _limiter bounds
         self._watch_limiter = trio.CapacityLimiter(1)
+        self._history_limiter = trio.CapacityLimiter(1)
+        """Of a person's questions: a long history must not hold up what programs do."""
         self._waiting: list[_Waiting] = []
         self._running: set[str] = set()
         self._starting = False
@@ -117,18 +119,22 @@ class Store:
         """
         if not isinstance(self.backend, Historic):
             return None
-        return await self._ask(partial(self.backend.history, path), SNAPSHOT_SECONDS)
+        call = partial(self.backend.history, path)
+        return await self._ask(call, SNAPSHOT_SECONDS, self._history_limiter)
 
     async def version(self, revision: Revision) -> bytes:
         """The content of a version that `history` named. Raises StoreError."""
         assert isinstance(self.backend, Historic)
-        return await self._ask(partial(self.backend.blob, revision), self.deadline)
+        call = partial(self.backend.blob, revision)
+        return await self._ask(call, self.deadline, self._history_limiter)
 
-    async def _ask(self, call: Callable[[], T], seconds: float) -> T:
+    async def _ask(
+        self, call: Callable[[], T], seconds: float, limiter: trio.CapacityLimiter | None = None
+    ) -> T:
         try:
             with trio.fail_after(seconds):
                 answer = await trio.to_thread.run_sync(
-                    call, abandon_on_cancel=True, limiter=self._limiter
+                    call, abandon_on_cancel=True, limiter=limiter or self._limiter
                 )
         except trio.TooSlowError:
             raise self._no_answer(f"no answer within {seconds:g} s") from None

@@ -139,7 +139,10 @@ class Version:
 
 @runtime_checkable
 class Historic(Protocol):
-    """The ability, beside Backend, to show what documents were before."""
+    """The ability, beside Backend, to show what documents were before.
+
+    Called beside the calls that `concurrency` counts, one at a time, and holds none of them up.
+    """
 
     def history(self, path: str) -> Sequence[Version] | None:
         """Every version that is kept, the newest first; none for a path that never was.

@@ -1,8 +1,8 @@
 """Documents in a branch of a Git remote: a push that is accepted is a commit that is durable.
 
 The remote is the truth; the clone (git_clone) is a cache that may be lost at any time. Natives
-rewrite the history, so trees are compared, never ancestry. libgit2 bears one thread at a time:
-one lock guards everything, and every call has an end.
+rewrite the history, so trees are compared, never ancestry. A clone bears one thread at a time: one
+lock guards everything but the history, and every call has an end.
 """
 
 from __future__ import annotations
@@ -114,17 +114,17 @@ class Git:
         end = time.monotonic() + _LISTING
         with self._locked(end):
             self._repaired(partial(self._refresh, end))
-            if self._tip is None:
-                return []
-            try:
-                return list(self._branch.history.versions(path, self._tip, self._branch.name, end))
-            except (pygit2.GitError, KeyError, OSError) as error:
-                raise translate(self._place, error) from None
+            tip, branch = self._tip, self._branch.name
+        if tip is None:
+            return []
+        try:
+            return self._branch.history.versions(path, tip, branch, end)
+        except (pygit2.GitError, KeyError, OSError) as error:
+            raise translate(self._place, error) from None
 
     def blob(self, revision: Revision) -> bytes:
         """See Historic.blob."""
-        with self._locked(time.monotonic() + self._deadline):
-            found = self._branch.history.blob(revision)
+        found = self._branch.history.blob(revision, time.monotonic() + self._deadline)
         if found is None:
             raise NotFound("", f"no version {revision} is known: ask for the history first")
         return found
@@ -136,6 +136,7 @@ class Git:
     def close(self) -> None:
         """See Backend.close. A call under way goes on to its own end, and frees everything."""
         self._closed = True
+        self._branch.history.close()
         if self._lock.acquire(blocking=False):
             self._unlock()
 
@@ -152,7 +153,6 @@ class Git:
 
     def _unlock(self) -> None:
         if self._closed and self._clone is not None:
-            self._branch.history.close()
             self._clone.close()
             self._clone = None
         self._lock.release()

@@ -1,13 +1,17 @@
 """Versions of documents, and how long the history is: read from commits, never guessed.
 
 The clone of the backend holds one commit only. Here is a second one with the rest, made when
-somebody asks, in a temporary directory, and removed with the backend.
+somebody asks, in a temporary directory, and removed with the backend. It has a lock of its own:
+to fetch a long history takes a while, and no writer waits for a person's question.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pygit2
@@ -16,6 +20,7 @@ from pygit2.enums import FileMode, SortMode
 from storefs.backends import git_messages, git_trees
 from storefs.backends.contract import Revision, Version
 from storefs.backends.git_remote import Asked
+from storefs.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +31,13 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The commits of one branch, as far back as `depth`. Not thread-safe."""
+    """The commits of one branch, as far back as `depth`. Thread-safe."""
 
     def __init__(self, place: Place, depth: int) -> None:
         self._place = place
         self._depth = depth
+        self._lock = Lock()  # guards everything below
+        self._closed = False
         self._directory = ""
         self._repository: Repository | None = None
 
@@ -51,29 +58,42 @@ class History:
             if not parents:
                 return 1 + above
             oid = parents[0]
-        far = self._fetched(tip, branch, end)
-        return sum(1 for _ in far.walk(tip))
+        with self._locked(time.monotonic()):  # a commit waits for this: not behind a question
+            far = self._fetched(tip, branch, end)
+            return sum(1 for _ in far.walk(tip))
 
-    def versions(self, path: str, tip: Oid, branch: str, end: float) -> Iterator[Version]:
+    def versions(self, path: str, tip: Oid, branch: str, end: float) -> list[Version]:
         """Every version of a path, the newest first. Raises as `length`."""
-        far = self._fetched(tip, branch, end)
-        for commit in far.walk(tip, SortMode.TOPOLOGICAL | SortMode.TIME):
-            now = _revision(far, commit, path)
-            before = [_revision(far, parent, path) for parent in commit.parents] or [None]
-            # A merge that took one side's version made none of its own.
-            if now not in before:
-                yield _version(commit, now)
+        with self._locked(end):
+            return list(_versions(self._fetched(tip, branch, end), path, tip))
 
-    def blob(self, revision: Revision) -> bytes | None:
+    def blob(self, revision: Revision, end: float) -> bytes | None:
         """The content of a version, as far as the last `versions` reached back."""
-        try:
-            oid = pygit2.Oid(hex=revision)
-            if self._repository is None or not self._repository.odb.exists(oid):
+        with self._locked(end):
+            try:
+                oid = pygit2.Oid(hex=revision)
+                if self._repository is None or not self._repository.odb.exists(oid):
+                    return None
+                found = self._repository.get(oid)
+            except ValueError:
                 return None
-            found = self._repository.get(oid)
-        except ValueError:
-            return None
-        return found.data if isinstance(found, pygit2.Blob) else None
+            return found.data if isinstance(found, pygit2.Blob) else None
+
+    @contextmanager
+    def _locked(self, end: float) -> Iterator[None]:
+        if not self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise Unavailable("", "the history is being fetched for somebody else; try again")
+        try:
+            if self._closed:
+                raise Unavailable("", "the history is closed")
+            yield
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._closed:
+            self._drop()
+        self._lock.release()
 
     def _fetched(self, tip: Oid, branch: str, end: float) -> Repository:
         if self._repository is None:
@@ -83,16 +103,30 @@ class History:
             try:
                 Asked(self._place, self._repository, end).fetch(branch, self._depth)
             except BaseException:
-                self.close()  # what it left behind may have holes
+                self._drop()  # what it left behind may have holes
                 raise
         return self._repository
 
     def close(self) -> None:
-        """Free the disk. May be called twice."""
+        """Free the disk, at once or when a call under way ends. May be called twice."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            self._unlock()
+
+    def _drop(self) -> None:
         if self._repository is not None:
             self._repository.free()
             self._repository = None
             shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _versions(far: Repository, path: str, tip: Oid) -> Iterator[Version]:
+    for commit in far.walk(tip, SortMode.TOPOLOGICAL | SortMode.TIME):
+        now = _revision(far, commit, path)
+        before = [_revision(far, parent, path) for parent in commit.parents] or [None]
+        # A merge that took one side's version made none of its own.
+        if now not in before:
+            yield _version(commit, now)
 
 
 def _parents(commit: Commit) -> list[Oid]:
