@@ -32,7 +32,7 @@ def show(mountpoint: Path, path: str, *, as_json: bool) -> Exit:
         version = json.loads(line)
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(version["time"]))
         what = version["revision"][:_SHOWN] if version["revision"] else "deleted"
-        print(f"{what:<{_SHOWN}}  {moment}  {version['author']}  {version['machine']}".rstrip())
+        print(_printable(f"{what:<{_SHOWN}}  {moment}  {version['author']}  {version['machine']}"))
     return Exit.DONE
 
 
@@ -40,3 +40,8 @@ def restore(mountpoint: Path, path: str, revision: str) -> Exit:
     """Make a version the document again; prints its whole revision. Raises Quit."""
     print(asked(mountpoint, "restore", path, revision, patience=_PATIENCE).decode(), end="")
     return Exit.DONE
+
+
+def _printable(line: str) -> str:
+    """Authors are called what they like; what they are called must not drive a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in line).rstrip()

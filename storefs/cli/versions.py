@@ -55,8 +55,8 @@ def _document(args: argparse.Namespace) -> tuple[Path, str]:
     named = None
     if args.mountpoint is not None:
         named = options.locate(args.mountpoint, os.environ, cwd)
-    place = options.locate(args.path, os.environ, cwd)
-    for mount in [named] if named else mountpoint.ours():
+    place, _ = mountpoint.on_top(options.locate(args.path, os.environ, cwd))
+    for mount in [mountpoint.on_top(named)[0]] if named else mountpoint.ours():
         if mount in place.parents:
             return mount, str(place.relative_to(mount))
     return named or options.locate(None, os.environ, cwd), args.path
