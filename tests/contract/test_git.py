@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from storefs import checkup
 from storefs.backends.contract import Delete, Historic, Put, Revision
 from storefs.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.contract.steps import PATIENCE, commit, content, done, failed, put
 from tests.scale import scaled
-from tests.servers.git import git
+from tests.servers.git_others import Native, Person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from storefs.backends.git import Git
-    from tests.servers.git import Repository
     from tests.servers.git_store import Remote
 
 pytestmark = pytest.mark.user
@@ -38,57 +39,6 @@ LONG = 180.0
 def store(git_remote: Remote) -> Iterator[Git]:
     with closing(git_remote.connect()) as backend:
         yield backend
-
-
-class Native:
-    """What the proxy's own store does: one parentless commit, pushed with a lease."""
-
-    def __init__(self, repository: Repository, directory: Path) -> None:
-        self.work = repository.clone(directory)
-        git("config", "user.name", "CLIProxyAPI", cwd=self.work)
-
-    def save(self, path: str, data: bytes) -> None:
-        """Until it is accepted: fetch, take what is there, change, squash, force with lease."""
-        end = time.monotonic() + PATIENCE * 3
-        while not self._saved(path, data):
-            assert time.monotonic() < end
-
-    def _saved(self, path: str, data: bytes) -> bool:
-        git("fetch", "--quiet", "origin", "+master:refs/remotes/origin/master", cwd=self.work)
-        git("reset", "--quiet", "--hard", "origin/master", cwd=self.work)
-        seen = git("rev-parse", "HEAD", cwd=self.work)
-        (self.work / path).parent.mkdir(exist_ok=True)
-        (self.work / path).write_bytes(data)
-        git("add", "--all", cwd=self.work)
-        tree = git("write-tree", cwd=self.work)
-        alone = git("commit-tree", tree, "-m", f"Sync auth {path}", cwd=self.work)
-        words = ["git", "push", "--quiet", f"--force-with-lease=master:{seen}", "origin"]
-        words.append(f"{alone}:refs/heads/master")
-        return (
-            subprocess.run(words, cwd=self.work, capture_output=True, check=False).returncode == 0
-        )
-
-
-class Person:
-    """Somebody with a normal clone, who pulls, commits and pushes."""
-
-    def __init__(self, repository: Repository, directory: Path) -> None:
-        self.work = repository.clone(directory)
-
-    def save(self, path: str, data: bytes) -> None:
-        """Pull with rebase and push, again until nobody was first."""
-        git("fetch", "--quiet", "origin", "+master:refs/remotes/origin/master", cwd=self.work)
-        git("checkout", "--quiet", "-B", "master", "origin/master", cwd=self.work)
-        (self.work / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.work / path).write_bytes(data)
-        git("add", "--all", cwd=self.work)
-        git("commit", "--quiet", "-m", f"edit {path}", cwd=self.work)
-        end = time.monotonic() + PATIENCE * 3
-        push = ["git", "push", "--quiet", "origin", "master"]
-        while subprocess.run(push, cwd=self.work, capture_output=True, check=False).returncode:
-            assert time.monotonic() < end
-            git("fetch", "--quiet", "origin", "+master:refs/remotes/origin/master", cwd=self.work)
-            git("rebase", "--quiet", "--onto", "origin/master", "HEAD~1", cwd=self.work)
 
 
 def test_an_empty_repository_begins_as_the_native_store_begins_it(
@@ -111,6 +61,59 @@ def test_an_empty_repository_begins_as_the_native_store_begins_it(
     # The repository's HEAD still names main, which nobody made.
     assert store.snapshot()
     assert "choose master" in store.traits()["default branch"]
+
+
+def test_doctor_warns_of_a_default_branch_that_does_not_exist(git_remote: Remote) -> None:
+    def said() -> checkup.Said:
+        answer = checkup.backend(git_remote.settings(), time.monotonic() + PATIENCE)
+        return checkup.Said(**json.loads(answer))
+
+    with closing(git_remote.connect()) as store:
+        put(store, A, b"{}")
+    assert "choose master" in said().traits["default branch"]
+    assert "GITSTORE_GIT_BRANCH=master" in said().traits["lacking"]
+    git_remote.repository.git("symbolic-ref", "HEAD", "refs/heads/master")
+    assert not {"default branch", "lacking"} & said().traits.keys()
+
+
+def test_a_poll_fetches_only_what_has_moved(store: Git, git_remote: Remote) -> None:
+    def fetches() -> int:
+        lines = git_remote.server.requests
+        return sum(line.startswith("POST") and "upload-pack" in line for line in lines)
+
+    put(store, A, b"1")
+    before = fetches()
+    for _ in range(3):
+        store.snapshot()  # its own push is no news
+    assert fetches() == before
+    with closing(git_remote.connect()) as other:
+        put(other, B, b"1")
+    assert B in store.snapshot()
+    assert fetches() > before
+    before = fetches()
+    assert B in store.snapshot()
+    assert fetches() == before
+
+
+def test_a_long_look_at_the_history_holds_no_writer(store: Git, git_remote: Remote) -> None:
+    put(store, A, b"1")
+    asked, let = threading.Event(), threading.Event()
+    history = store._branch.history
+    fetched = history._fetched
+
+    def slowly(*words: Any) -> Any:
+        asked.set()
+        assert let.wait(PATIENCE)
+        return fetched(*words)
+
+    history._fetched = slowly  # type: ignore[method-assign, assignment]
+    with ThreadPoolExecutor(1) as pool:
+        versions = pool.submit(store.history, A)
+        assert asked.wait(PATIENCE)
+        put(store, B, b"1")
+        assert content(store, B) == b"1"
+        let.set()
+        assert len(versions.result(PATIENCE)) == 1
 
 
 def test_messages_name_every_path_and_no_two_are_the_same(store: Git, git_remote: Remote) -> None:
