@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _SYNC_PATIENCE = 300.0
 """Seconds: a first look at a large, distant store takes long, and rightly so."""
 
+_ORDER_PATIENCE = 90.0
+"""Seconds: the store is listed for its figures."""
+
 _GRACE = 5.0
 """Seconds a daemon may need, beyond its stop time-out, to end."""
 
@@ -39,11 +42,21 @@ _SHOWN = 5
 _LISTED = {"skipped": "not shown", "too_large": "too large", "warnings": "warning"}
 
 
-def status(mountpoint: Path, *, as_json: bool) -> Exit:
-    """Print one screen, or the JSON as it is. Raises Quit where there is none."""
-    text = _read_status(mountpoint)
-    state = _parse(text, mountpoint)
-    print(text.strip() if as_json else render(state, time.time()))
+def status(mountpoint: Path, *, as_json: bool, backend: bool = False) -> Exit:
+    """Print one screen, or JSON; with what the `backend`'s store says of itself.
+
+    Raises Quit where there is no mount, or its store does not say it.
+    """
+    state = read_state(mountpoint)
+    if not as_json:
+        print(render(state, time.time()), flush=True)
+    if backend:
+        store = json.loads(asked(mountpoint, "backend", patience=_ORDER_PATIENCE))
+        state = {**state, "store": store}
+        if not as_json:
+            print("\n".join(render_store(store, time.time())))
+    if as_json:
+        print(json.dumps(state, indent=2, ensure_ascii=False))
     return Exit.DEGRADED if is_degraded(state) else Exit.DONE
 
 
@@ -103,7 +116,7 @@ def render(state: Mapping[str, Any], now: float) -> str:
         _line("received", _ago(state.get("last_in"), now)),
         _line("sent", _ago(state.get("last_out"), now)),
     ]
-    lines += [_line(name.replace("_", " "), state[name]) for name in _TROUBLE if state.get(name)]
+    lines += [_trouble(state, name, now) for name in _TROUBLE if state.get(name)]
     if state.get("error"):
         lines.append(_line("error", state["error"]))
     for name, title in _LISTED.items():
@@ -117,6 +130,29 @@ def render(state: Mapping[str, Any], now: float) -> str:
     return "\n".join(lines)
 
 
+def render_store(store: Mapping[str, Any], now: float) -> list[str]:
+    """Lines for a person, from what a store says of itself."""
+    lines = ["store:"]
+    for title, value in store.items():
+        if title.endswith("time"):
+            lines.append(_line(title, _ago(value, now)))
+        elif isinstance(value, list):
+            lines += [
+                _line(title, f"{item['path']}, {_ago(item['time'], now)}, {item['size']} bytes")
+                for item in value
+            ]
+        else:
+            lines.append(_line(title, value))
+    return lines
+
+
+def _trouble(state: Mapping[str, Any], name: str, now: float) -> str:
+    text = str(state[name])
+    if name == "pending" and state.get("pending_since") is not None:
+        text += f", the oldest {_ago(state['pending_since'], now)}"
+    return _line(name.replace("_", " "), text)
+
+
 def _condition(state: Mapping[str, Any]) -> str:
     words = ["online" if state.get("online") else "OFFLINE"]
     if state.get("online") and is_degraded(state):
@@ -127,7 +163,7 @@ def _condition(state: Mapping[str, Any]) -> str:
 
 
 def _line(title: str, text: object) -> str:
-    return f"  {title:<15}{text}"
+    return f"  {title:<14} {text}"
 
 
 def _first(texts: Sequence[object]) -> list[object]:
@@ -156,6 +192,11 @@ def require(mountpoint: Path) -> Mounted:
             f"no storefs is mounted at {mountpoint}: `storefs mount {mountpoint}` does that",
         )
     return mounted
+
+
+def read_state(mountpoint: Path) -> Mapping[str, Any]:
+    """What the mount says of itself. Raises Quit where there is none."""
+    return _parse(_read_status(mountpoint), mountpoint)
 
 
 def _read_status(mountpoint: Path) -> str:
@@ -252,7 +293,7 @@ def unusable(mountpoint: Path, error: OSError) -> Quit:
 def _daemon(mountpoint: Path) -> tuple[int, int]:
     """The daemon's process id and a descriptor of it; -1 where it has none or cannot say."""
     with suppress(Quit, OSError):
-        pid = _parse(_read_status(mountpoint), mountpoint).get("pid")
+        pid = read_state(mountpoint).get("pid")
         if isinstance(pid, int):
             return pid, os.pidfd_open(pid)
     return -1, -1

@@ -1,4 +1,4 @@
-"""The first config of an empty backend: an example from a directory, else a built-in one.
+"""The first config of an empty backend: a template, an example from a directory, or a built-in one.
 
 Reads one file at most and logs nothing: the built-in config holds a key.
 """
@@ -14,6 +14,8 @@ from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from storefs.template import Template
 
 EXAMPLE = "config.example.yaml"
 """Where the proxy's own stores look for a first config too, in the working directory."""
@@ -42,12 +44,15 @@ remote-management:
 """
 
 
-def first_config(directory: Path) -> tuple[bytes, str]:
+def first_config(directory: Path, template: Template | None = None) -> tuple[bytes, str]:
     """The bytes of the first config, and where they come from in words.
 
-    `config.example.yaml` in `directory`, where there is one, byte for byte. Raises Quit with
-    Exit.SETTINGS when it cannot be read or is not a valid config.
+    The filled template if one is named, else `config.example.yaml` in `directory`, where there is
+    one, byte for byte. Raises Quit with Exit.SETTINGS when it cannot be read or is not a valid
+    config.
     """
+    if template is not None:
+        return template.fill(), f"the template {template.path}"
     example = directory / EXAMPLE
     try:
         data = example.read_bytes()

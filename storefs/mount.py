@@ -159,6 +159,7 @@ class Mount:
                 self.stack.documents.settling.load(self._index.superseded())
                 await self._await_backend()
                 await first.run(self._index.rows(), trio.current_time)
+                await self.stack.refresh_config(trio.current_time() + self._settings.deadline)
         except StoreError as error:
             self._root.abandon()
             identity = self.stack.store.backend.identity

@@ -159,6 +159,8 @@ def check_places(settings: Settings, root: Path | None) -> None:
     places = [("the root", root, "--mirror DIR")] if root else []
     if settings.backend == "local":
         places.append(("the local store", settings.local_store, "--local-store DIR"))
+    if settings.config_template:
+        places.append(("the config template", settings.config_template, "--config-template FILE"))
     for what, place, option in places:
         if _lies_in(place, settings.mountpoint):
             raise Quit(
@@ -172,7 +174,7 @@ def check_places(settings: Settings, root: Path | None) -> None:
                 f"the mount point {settings.mountpoint} lies below {what} {place}: choose another "
                 f"mount point, or another place with {option}",
             )
-    if len(places) == 2 and root and _nested(root, settings.local_store):
+    if settings.backend == "local" and root and _nested(root, settings.local_store):
         raise Quit(
             Exit.SETTINGS,
             f"the root {root} and the local store {settings.local_store} lie in one another, and "

@@ -127,6 +127,8 @@ def load(argv_options: Mapping[str, object], environ: Mapping[str, str], cwd: Pa
     ):  # fmt: skip
         if backend in own:
             given.setdefault(name, own[backend])
+    if given.get("config_refresh") and "config_template" not in given:
+        raise Quit(Exit.SETTINGS, "--config-refresh needs --config-template FILE to refresh from")
     given.update(backend=backend, chosen=chosen, ignored=tuple(ignored))
     given.update(env_files=tuple(files), env=MappingProxyType(env))
     mountpoint = locate(argv_options.get("mountpoint"), env, cwd)

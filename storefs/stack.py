@@ -18,6 +18,7 @@ from storefs.firstsync import FirstSync
 from storefs.generations import Generations
 from storefs.handles import Handles
 from storefs.inodes import Inodes
+from storefs.inspection import Inspection
 from storefs.kept import Kept, Place
 from storefs.localfiles import LocalFiles
 from storefs.locks import PathLocks
@@ -28,12 +29,14 @@ from storefs.pending import PendingChanges
 from storefs.raising import Raiser
 from storefs.reconcile import Reconcile
 from storefs.recovery import Recovery
+from storefs.refresh import Refresh
 from storefs.removals import Removals
 from storefs.rename import Renames
 from storefs.report import Report
 from storefs.sending import Sending
 from storefs.settling import Settling
 from storefs.store import Store
+from storefs.template import Template
 from storefs.versions import Versions
 from storefs.vfs import Vfs
 
@@ -65,6 +68,8 @@ class Stack:
         self.store = Store(backend, settings.deadline)
         self.raiser = raiser or Raiser(settings.mountpoint, settings.subdir, fuse.invalidate)
         self._read_only = settings.read_only or self.store.read_only
+        file = settings.config_template
+        self._template = Template(file, settings.env) if file else None
         self._inodes, self._local = Inodes(settings.subdir), LocalFiles(root.dir_fd)
         self.documents = self._documents(mirror)
         self.store.on_late = self.documents.marks.mark
@@ -106,7 +111,11 @@ class Stack:
             "adopt": recovery.adopt,
         }
         versions = Versions(self.store, self._inodes, recovery)
-        answers = {"log": versions.log, "restore": versions.restore}
+        answers = {
+            "log": versions.log,
+            "restore": versions.restore,
+            "backend": Inspection(self.store).backend,
+        }
         return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders, answers)
 
     def _vfs(self, control: Control, commit_later: Callable[[Inode, float], None]) -> Vfs:
@@ -128,8 +137,22 @@ class Stack:
             self.store, self.documents, self.committer, self.reconcile.admission,
             self.reconcile.removals.vanishing, self._root.dir_fd,
             self._root.fresh and not self._read_only,
-            partial(first_config, settings.directory) if makes_config else None,
+            partial(first_config, settings.directory, self._template) if makes_config else None,
         )  # fmt: skip
+
+    async def refresh_config(self, deadline: float) -> None:
+        """Commit the config template where its filled text has changed, if that is wanted.
+
+        After the first synchronisation. `deadline` is a trio time. Raises Quit.
+        """
+        settings = self._settings
+        if self._template is None or settings.subdir == "auths" or self._read_only:
+            return
+        refresh = Refresh(
+            self._template, settings.config_refresh, self.store, self.documents,
+            self.committer.kept, self._root.dir_fd,
+        )  # fmt: skip
+        await refresh.run(deadline)
 
     async def _sync(self, accept_deletions: bool) -> None:
         """What a person asks for by `storefs sync`: what was refused is tried again as well."""

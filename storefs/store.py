@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Described, Historic, Watcher
+from storefs.backends.contract import Described, Historic, Inspected, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -148,6 +148,12 @@ class Store:
             raise self._no_answer(repr(failure)) from failure
         self._answered()
         return answer
+
+    async def inspect(self) -> Mapping[str, object] | None:
+        """What the backend says about its store, None where it says nothing. Raises StoreError."""
+        if not isinstance(self.backend, Inspected):
+            return None
+        return await self._ask(self.backend.inspect, SNAPSHOT_SECONDS)
 
     async def wait(self, seconds: float) -> Collection[str] | None:
         """The backend's next hint; see Watcher. Raises StoreError."""

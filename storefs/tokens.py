@@ -79,6 +79,18 @@ def is_newer(ours: Mapping[str, Member], theirs: Mapping[str, Member], now: floa
     return False
 
 
+def last_good(data: bytes) -> float | None:
+    """When an auth document was last good: the latest of expiry, refresh and issue, in seconds
+    since 1970. None: it names no expiry, or is no document."""
+    try:
+        stamps = _stamps(token_group(take_apart(data).members))
+    except (NotObject, RecursionError):
+        return None
+    if stamps.expiry is None:
+        return None
+    return max(stamps.expiry, stamps.refreshed or 0.0, stamps.issued or 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Stamps:
     """Seconds since 1970; None: the group does not say."""

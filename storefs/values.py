@@ -56,6 +56,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def age(text: str) -> float:
+    """Seconds from a number of hours, days or weeks."""
+    match = re.fullmatch(r"([0-9]{1,5})([hdw])", text.strip())
+    if match is None or not int(match[1]):
+        raise ValueError("must be an age such as 90d, 12w or 36h")
+    return int(match[1]) * {"h": 3600.0, "d": 86400.0, "w": 604800.0}[match[2]]
+
+
 def microseconds(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
         raise ValueError("must be a whole number of microseconds from 0 to 999999, such as 50")

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from storefs.backends.contract import Described, Historic, Watcher
+from storefs.backends.contract import Described, Historic, Inspected, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Absent:
         store = self._reached()
         assert isinstance(store, Historic)
         return store.blob(revision)
+
+    def inspect(self) -> Mapping[str, object] | None:
+        """See Inspected.inspect."""
+        store = self._reached()
+        return store.inspect() if isinstance(store, Inspected) else None
 
     def wait(self, timeout: float) -> Collection[str] | None:
         """See Watcher.wait."""

@@ -156,6 +156,18 @@ class Historic(Protocol):
         """The content of a version that `history` named. Raises NotFound, and as `history`."""
 
 
+@runtime_checkable
+class Inspected(Protocol):
+    """The ability, beside Backend, to say what a person would query by hand."""
+
+    def inspect(self) -> Mapping[str, object] | None:
+        """Title -> text, number or, as `latest`, a list of mappings: path, time (unix seconds),
+        size (bytes). JSON values; no secret and no content. None: nothing to say.
+
+        Raises Unavailable, AccessDenied, Corrupt.
+        """
+
+
 class LeftOut:
     """What a store holds and a file system cannot show: each path is logged once."""
 

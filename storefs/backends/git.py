@@ -11,6 +11,7 @@ import logging
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ from storefs import root
 from storefs.backends import git_place, git_remote, git_trees
 from storefs.backends.contract import Entry, LeftOut, Revision
 from storefs.backends.git_branch import Branch
-from storefs.backends.git_clone import Clone
+from storefs.backends.git_clone import Clone, usage
 from storefs.backends.git_errors import LostRace, Rejected, translate
 from storefs.backends.git_plan import Plan, plan
 from storefs.backends.git_remote import Asked
@@ -29,7 +30,6 @@ from storefs.paths import InvalidPath, check_path, may_be_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from pygit2 import Oid, Repository, Tree
 
@@ -128,6 +128,26 @@ class Git:
         if found is None:
             raise NotFound("", f"no version {revision} is known: ask for the history first")
         return found
+
+    def inspect(self) -> Mapping[str, object]:
+        """See Inspected.inspect."""
+        end = time.monotonic() + _LISTING
+        with self._locked(end):
+            return self._repaired(partial(self._inspect, end))
+
+    def _inspect(self, end: float) -> Mapping[str, object]:
+        self._refresh(end)
+        size = {"clone": f"{usage(Path(self._repository.path))} bytes"}
+        if self._tip is None:
+            return {"tip": "none: the branch has no commit", "commits": 0, **size}
+        commit = self._repository[self._tip].peel(pygit2.Commit)
+        name = self._branch.name
+        return {
+            "tip": f"{self._tip} on {name}, by {commit.author.name}",
+            "tip time": float(commit.commit_time),
+            "commits": self._branch.history.length(self._repository, self._tip, name, end),
+            **size,
+        }
 
     def traits(self) -> Mapping[str, str]:
         """See Described.traits."""

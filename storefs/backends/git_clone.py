@@ -49,7 +49,7 @@ class Clone:
         self._path = place / "git"
         self._clear()
         self.repository = self._opened()
-        self._packed = _usage(self._path)
+        self._packed = usage(self._path)
         self._commits = self._bytes = 0
 
     def _own(self, above: Path) -> Path | None:
@@ -107,7 +107,7 @@ class Clone:
             return
         self._commits = self._bytes = 0
         # In proportion, so that packing costs the same for each byte, however many there are.
-        if _usage(self._path) > self._packed + max(_GARBAGE, self._packed // 2):
+        if usage(self._path) > self._packed + max(_GARBAGE, self._packed // 2):
             self._pack(tip)
 
     def _pack(self, tip: Oid) -> None:
@@ -127,7 +127,7 @@ class Clone:
         self.repository = self._opened()
         self.set_tip(tip)
         self._clear()
-        self._packed = _usage(self._path)
+        self._packed = usage(self._path)
 
     def renew(self, cause: BaseException) -> None:
         """Throw the clone away and begin a new one."""
@@ -135,7 +135,7 @@ class Clone:
         self.repository.free()
         _remove(self._path)
         self.repository = self._opened()
-        self._packed = _usage(self._path)
+        self._packed = usage(self._path)
 
     def close(self) -> None:
         """Let another process have it. Called once."""
@@ -171,7 +171,7 @@ def _loose_objects_are_whole(path: Path) -> bool:
     return True
 
 
-def _usage(path: Path) -> int:
+def usage(path: Path) -> int:
     """Bytes on disk."""
     total = 0
     for directory, _, names in os.walk(path):

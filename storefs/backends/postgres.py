@@ -18,6 +18,7 @@ from storefs.backends.contract import Blob, Entry, LeftOut, Revision
 from storefs.backends.postgres_announce import Announcer
 from storefs.backends.postgres_dsn import place_of
 from storefs.backends.postgres_errors import GONE, Gone, translate
+from storefs.backends.postgres_inspect import inspect
 from storefs.backends.postgres_known import Known, State, traits_of
 from storefs.backends.postgres_pool import Sessions
 from storefs.backends.postgres_schema import administration as administration_of
@@ -168,6 +169,10 @@ class Postgres:
             path: Blob(data, Entry(now.digest.revision(data), len(data), time_us * 1000))
             for path, (data, time_us) in found.items()
         }
+
+    def inspect(self) -> Mapping[str, object]:
+        """See Inspected.inspect."""
+        return self._call(lambda session: inspect(session, self._now.look.tables))
 
     def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
         """See Backend.commit. Each batch is all or nothing; those of one document go together."""

@@ -20,6 +20,7 @@ from storefs.backends.contract import Batch, Blob, Entry, LeftOut, Outcome, Put,
 from storefs.backends.s3_backup import Backup
 from storefs.backends.s3_client import Caller
 from storefs.backends.s3_errors import TooLarge
+from storefs.backends.s3_inspect import inspect
 from storefs.backends.s3_objects import Objects
 from storefs.backends.s3_place import Place, check_key, place_of
 from storefs.backends.s3_writes import Writes
@@ -211,6 +212,10 @@ class S3:
             return None
         data, found = answer
         return Blob(data, self._entry(path, found))
+
+    def inspect(self) -> Mapping[str, object]:
+        """See Inspected.inspect."""
+        return inspect(self._objects, self._place)
 
     def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
         """See Backend.commit. Puts before deletes; a batch may stop after some of its puts."""

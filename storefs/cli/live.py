@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _STATUS_EPILOG = """\
 exit codes: 0 all is well; 7 offline, or something is pending, refused, in conflict, found or held
-back; 8 not mounted; 1 the mount does not answer.
+back; 8 not mounted; 1 the mount does not answer. With --backend also: 4 the store does not answer.
+
+--backend adds, for PostgreSQL: connections, table sizes, the ten latest updates; S3: objects,
+bytes, the ten latest; Git: tip, commits, size of the clone.
 """
 
 _SYNC_EPILOG = """\
@@ -43,7 +46,7 @@ def _umount(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from storefs import commands
 
-    return commands.status(mountpoint(args), as_json=args.json)
+    return commands.status(mountpoint(args), as_json=args.json, backend=args.backend)
 
 
 def _sync(args: argparse.Namespace) -> int:
@@ -63,6 +66,9 @@ def _add_umount(command: argparse.ArgumentParser) -> None:
 
 def _add_status(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument(
+        "--backend", action="store_true", help="add what the store says of itself; asks it"
+    )
 
 
 def _add_sync(command: argparse.ArgumentParser) -> None:
