@@ -192,7 +192,7 @@ def test_copies_are_read_and_unlinked(mounts: Mounts) -> None:
 def test_nothing_else(here: Mount) -> None:
     """Nothing else in `.storefs/` can be made, renamed or removed: EPERM."""
     control = here.path / ".storefs"
-    names = {"status", "metrics", "sync", *PLACES}
+    names = {"status", "metrics", "sync", "ask", *PLACES}
     write(here.auths / "source.tmp", b"x")
     for name in names:
         with refused(errno.EPERM):
