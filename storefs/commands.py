@@ -111,6 +111,10 @@ def render(state: Mapping[str, Any], now: float) -> str:
     lines = [
         f"{state.get('mountpoint')}{part}: {_condition(state)}",
         _line("backend", f"{state.get('backend')}, {state.get('identity')}"),
+        _line(
+            "online since" if state.get("online") else "offline since",
+            _ago(state.get("turned"), now),
+        ),
         *(_line(name, text) for name, text in (state.get("traits") or {}).items()),
         _line("documents", f"{state.get('documents')}"),
         _line("received", _ago(state.get("last_in"), now)),

@@ -62,6 +62,7 @@ class Report:
         return {
             "since": self.since,
             "online": not self.store.error,
+            "turned": self.store.turned,
             "error": self.store.error,
             "documents": len(self.committer.documents.mirror.records),
             "last_in": self.reconcile.last_in,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -60,6 +61,8 @@ class Store:
         self.deadline = deadline
         self.error = ""
         """Why the backend did not answer last, empty while it does."""
+        self.turned = time.time()
+        """Unix seconds: since when it answers, or does not."""
         self.commits = 0
         self.on_late: Callable[[Collection[str]], None] = lambda paths: None
         """Told the paths of a commit that ended after its caller had given up."""
@@ -259,11 +262,12 @@ class Store:
 
     def _failed(self, error: StoreError) -> None:
         if not self.error:
+            self.turned = time.time()
             log.error("%s is unreachable: %s", self.backend.identity, error)
         self.error = str(error)
 
     def _answered(self) -> None:
         if self.error:
             log.info("%s answers again", self.backend.identity)
-            self.error = ""
+            self.error, self.turned = "", time.time()
             self.on_return()

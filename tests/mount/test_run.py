@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import pytest
 
 from tests.mount.harness import environment, until
 from tests.mount.processes import Place, ended, mounted, put, token
+from tests.servers.postgres import own_cluster  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.servers.postgres_cluster import Cluster
 
 pytestmark = pytest.mark.user
 
@@ -123,6 +127,24 @@ def test_a_store_that_is_down_starts_no_command(place: Place) -> None:
     assert "secretword" not in done.stderr
     assert not (place.home / "started").exists()
     assert not mounted(place.mnt)
+
+
+def test_a_store_that_went_down_is_worked_without(
+    place: Place,
+    own_cluster: Cluster,  # noqa: F811 - a fixture
+) -> None:
+    database = own_cluster.database()
+    first = run(place, "--", "sh", "-c", "echo '{}' > {auths}/a.json", **database.env())
+    assert (first.returncode, first.stderr) == (0, "")
+    own_cluster.stop()
+    script = "cat {auths}/a.json; echo '{\"b\": 2}' > {auths}/b.json"
+    options = "--deadline", "2", "--stop-timeout", "1"
+    second = run(place, *options, "--", "sh", "-c", script, **database.env())
+    assert (second.returncode, second.stdout) == (0, "{}\n")
+    assert "1 changes are not sent: the next start of this mount sends them" in second.stderr
+    own_cluster.start()
+    assert run(place, "--", "true", **database.env()).returncode == 0
+    assert database.run("SELECT id FROM auth_store ORDER BY 1") == [("a.json",), ("b.json",)]
 
 
 def test_the_env_file_reaches_the_command_and_the_stores_variables_do_not(place: Place) -> None:
@@ -244,7 +266,7 @@ class OnTerminal:
 
     def expect(self, text: bytes) -> None:
         def met() -> bool:
-            if text not in self.shown:
+            if text not in self.shown and select.select([self.fd], [], [], 0.1)[0]:
                 self.shown += os.read(self.fd, 4096)
             return text in self.shown
 
@@ -285,17 +307,54 @@ def test_a_login_has_the_terminal_and_its_token_is_in_the_store(place: Place) ->
     assert not mounted(place.mnt)
 
 
-def test_ctrl_c_twice_reaches_the_command_twice_and_the_mount_ends_in_order(place: Place) -> None:
-    script = (
-        "n=0; trap 'n=$((n+1)); echo int $n; "
-        "[ $n -lt 2 ] || { echo {} > {auths}/last.json; exit 9;}' INT; echo up; " + WAIT
-    )
-    terminal = OnTerminal(words(place, "--", "sh", "-c", script), place)
+COUNTS = r"""
+import signal, sys
+seen = []
+def note(*_):
+    seen.append(1)
+    print("int", len(seen), flush=True)
+signal.signal(signal.SIGINT, note)
+print("up", flush=True)
+for line in sys.stdin:
+    print("seen", len(seen), flush=True)
+    if line == "end\n":
+        open(sys.argv[1] + "/last.json", "w").write("{}")
+        sys.exit(9)
+"""
+
+
+def test_ctrl_c_twice_reaches_the_command_once_each_and_the_mount_lives_on(place: Place) -> None:
+    terminal = OnTerminal(words(place, "--", sys.executable, "-c", COUNTS, "{auths}"), place)
     terminal.expect(b"up")
-    terminal.send(b"\x03")
-    terminal.expect(b"int 1")
-    terminal.send(b"\x03")
+    for count in (b"1", b"2"):
+        terminal.send(b"\x03")
+        terminal.expect(b"int " + count)
+        terminal.send(b"\n")
+        terminal.expect(b"seen " + count)
+    terminal.send(b"end\n")
     assert terminal.end() == 9
     assert b"Traceback" not in terminal.shown
-    assert (place.store / "auths/last.json").read_bytes() == b"{}\n"
+    assert (place.store / "auths/last.json").read_bytes() == b"{}"
     assert not mounted(place.mnt)
+
+
+def test_ctrl_c_twice_ends_a_command_that_lets_it(place: Place) -> None:
+    terminal = OnTerminal(words(place, "--", "sh", "-c", UP + WAIT), place)
+    terminal.expect(b"up")
+    terminal.send(b"\x03\x03")
+    assert terminal.end() == 128 + signal.SIGINT
+    assert b"Traceback" not in terminal.shown
+    assert not mounted(place.mnt)
+
+
+def test_another_mount_in_the_place_of_the_used_one_is_noticed(place: Place) -> None:
+    assert place.mount().returncode == 0
+    with Running(place, UP + WAIT) as running:
+        running.expect("up")
+        running.process.send_signal(signal.SIGSTOP)  # it sees nothing of what happens now
+        assert place.storefs("umount", place.mnt).returncode == 0
+        assert place.mount().returncode == 0
+        running.process.send_signal(signal.SIGCONT)
+        assert running.process.wait(60) == 1
+        assert "the mount is gone" in running.said()
+    assert mounted(place.mnt)
