@@ -104,6 +104,15 @@ def test_a_server_that_is_not_there(git_remote: Remote) -> None:
     assert "no connection" in str(error)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "ssh", "git"])
+def test_a_server_that_takes_the_call_and_says_nothing(git_remote: Remote, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/store.git"
+        with closing(git_remote.connect(deadline=2.0, GIT_URL=url)) as store:
+            with pytest.raises(Unavailable, match="no answer in time"):
+                store.snapshot()
+
+
 def test_a_host_that_is_not_known(git_remote: Remote) -> None:
     url = "https://person:secret-word@no-such-host.invalid/store.git"
     with closing(git_remote.connect(GIT_URL=url, GIT_TOKEN="")) as backend:

@@ -40,7 +40,9 @@ class Clone:
         spec = f"+{self.branch}:refs/remotes/origin/{self.branch}"
         while True:
             git("fetch", "--quiet", "origin", spec, cwd=self.work)
-            git("checkout", "--quiet", "-B", "work", f"origin/{self.branch}", cwd=self.work)
+            # By force: what an attempt that lost has left must not come along.
+            newest = ("--force", "-B", "work", f"origin/{self.branch}")
+            git("checkout", "--quiet", *newest, cwd=self.work)
             seen = git("rev-parse", "HEAD", cwd=self.work)
             edit()
             git("add", "--all", cwd=self.work)
