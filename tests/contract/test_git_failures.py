@@ -108,9 +108,9 @@ def test_a_server_that_is_not_there(git_remote: Remote) -> None:
 def test_a_server_that_takes_the_call_and_says_nothing(git_remote: Remote, scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/store.git"
-        with closing(git_remote.connect(deadline=2.0, GIT_URL=url)) as store:
-            with pytest.raises(Unavailable, match="no answer in time"):
-                store.snapshot()
+        backend = git_remote.connect(deadline=2.0, GIT_URL=url)
+        with closing(backend), pytest.raises(Unavailable, match="no answer in time"):
+            backend.snapshot()
 
 
 def test_a_host_that_is_not_known(git_remote: Remote) -> None:
