@@ -56,14 +56,14 @@ class Refresh:
             return
         try:
             if (before := self.documents.mirror.content(CONFIG)) != data:
-                entries = await self.store.commit([Put(CONFIG, data, record.revision)], deadline)
                 self.kept.keep(Place.TRASH, CONFIG, before)
+                entries = await self.store.commit([Put(CONFIG, data, record.revision)], deadline)
                 entry = entries[CONFIG]
                 self.documents.mirror.install(
                     CONFIG, data, entry, entry.mtime_ns or record.mtime_ns
                 )
                 log.info("%s: refreshed from %s", CONFIG, self.template.path)
-        except (StoreError, Torn) as error:
+        except (StoreError, Torn, OSError) as error:
             log.warning("%s: not refreshed, the next start tries again: %s", CONFIG, error)
             return
         disk.replace(self.dir_fd, LAST, digest, durable=True)

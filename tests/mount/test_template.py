@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mount.processes import Place, put
+from tests.servers.postgres import own_cluster  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.servers.postgres_cluster import Cluster
 
 pytestmark = pytest.mark.user
 
@@ -64,6 +67,28 @@ def test_a_refreshed_config_is_what_the_mount_shows(place: Place) -> None:
     shown = (place.mnt / "config/config.yaml").read_bytes()
     assert shown.startswith(made(1).partition(b"auth-dir")[0])
     assert (place.store / "config/config.yaml").read_bytes() == made(1)
+
+
+def test_a_store_that_is_away_is_refreshed_by_the_next_start(
+    place: Place,
+    own_cluster: Cluster,  # noqa: F811 - a fixture
+) -> None:
+    database = own_cluster.database()
+
+    def started(port: str) -> str:
+        options = "--config-template", "t.yaml", "--config-refresh", "--deadline", "2"
+        done = place.mount(*options, env={**database.env(), "PORT": port})
+        assert done.returncode == 0, done.stderr
+        assert place.storefs("umount", place.mnt).returncode == 0
+        return done.stderr
+
+    assert started("1") == ""
+    own_cluster.stop()
+    assert "not refreshed, the next start tries again" in started("2")
+    own_cluster.start()
+    assert database.run("SELECT content FROM config_store") == [(made(1).decode(),)]
+    assert started("2") == ""
+    assert database.run("SELECT content FROM config_store") == [(made(2).decode(),)]
 
 
 def test_a_template_that_cannot_be_filled_mounts_nothing(place: Place) -> None:
