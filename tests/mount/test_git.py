@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -174,6 +175,26 @@ def pulled_and_pushed(work: Path) -> bool:
     return subprocess.run(words, cwd=work, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_lost_clone_takes_no_pending_change_along(
+    machines: Machines, person: Path, repository: Repository, killed: bool
+) -> None:
+    here = machines("here")
+    fault = here.fault("commit.fail-before")
+    (here.auths / "a.json").write_bytes(credential(1))
+    assert here.status()["pending"] == 1
+    if killed:
+        here.kill()
+    shutil.rmtree(here.root / ".storefs/git")
+    fault.unlink()
+    if killed:
+        here.start()
+    here.sync()
+    until(lambda: here.status()["pending"] == 0, "it is sent", LONG)
+    assert repository.content("auths/a.json") == credential(1)
+    assert (here.auths / "a.json").read_bytes() == credential(1)
+
+
 def test_without_a_token_the_mount_says_what_is_missing(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -211,6 +232,8 @@ def _log_and_restore(one: Mount, other: Mount) -> None:
         "deleted",
         *(version["revision"][:12] for version in versions[1:]),
     ]
+    (one.base / "link").symlink_to(one.auths)  # a path into the mount all the same
+    assert storefs(one.home, "log", str(one.base / "link/a b.json")).stdout == shown
     revision = versions[2]["revision"]
     with Watch(other.auths) as watch:
         done = storefs(one.home, "restore", str(file), revision[:10])
