@@ -182,8 +182,9 @@ class Git:
         try:
             try:
                 return call()
-            except (pygit2.GitError, KeyError, ValueError) as error:
-                if self._clone is None:
+            except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+                # libgit2 tells a full disk and a directory that is gone by the same error.
+                if self._clone is None or (isinstance(error, OSError) and self._clone.is_there()):
                     raise
                 self._clone.renew(error)
                 self._tip, self._asked = None, False

@@ -92,6 +92,10 @@ class Clone:
         """Note where the branch is; later fetches bring only what is new."""
         self.repository.references.create(TRACKING, oid, force=True)
 
+    def is_there(self) -> bool:
+        """Whether its files still are; somebody may have removed them."""
+        return (self._path / "objects").is_dir()
+
     def holds(self, oid: Oid) -> bool:
         """Whether the commit is here, whole."""
         return is_complete(self.repository, oid)

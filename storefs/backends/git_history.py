@@ -7,6 +7,7 @@ to fetch a long history takes a while, and no writer waits for a person's questi
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -96,6 +97,8 @@ class History:
         self._lock.release()
 
     def _fetched(self, tip: Oid, branch: str, end: float) -> Repository:
+        if self._repository is not None and not os.path.isdir(f"{self._directory}/objects"):
+            self._drop()  # temporary directories are swept now and then
         if self._repository is None:
             self._directory = tempfile.mkdtemp(prefix="storefs-history-")
             self._repository = pygit2.init_repository(self._directory, bare=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import threading
 import time
@@ -283,6 +284,8 @@ def test_versions_of_a_document_can_be_seen_and_brought_back(
     assert [bool(one.machine) for one in versions] == [True, False, True]
     assert all(abs(one.time - time.time()) < 600 for one in versions)
     assert store.blob(first) == b"1"
+    shutil.rmtree(store._branch.history._directory)  # as who sweeps /tmp does
+    assert store.history(A) == versions
     put(store, A, store.blob(first))
     assert git_remote.repository.content(A, "master") == b"1"
     assert len(store.history(A)) == 4
