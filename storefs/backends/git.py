@@ -145,9 +145,16 @@ class Git:
         return {
             "tip": f"{self._tip} on {name}, by {commit.author.name}",
             "tip time": float(commit.commit_time),
-            "commits": self._branch.history.length(self._repository, self._tip, name, end),
+            "commits": self._counted(),
             **size,
         }
+
+    def _counted(self) -> int | str:
+        """How long the history is; writers wait meanwhile, so not for long."""
+        assert self._tip is not None
+        end = time.monotonic() + self._deadline
+        found = self._branch.counted(self._repository, self._tip, end)
+        return "not counted in time" if found is None else found
 
     def traits(self) -> Mapping[str, str]:
         """See Described.traits."""

@@ -94,7 +94,7 @@ class Branch:
             parents = [] if self._place.max_commits == 1 else [_initial(repository)]
             yield self._commit(repository, made, parents, len(parents) + 1)
             return
-        length = 1 if self._place.max_commits == 1 else self._counted(repository, tip, end)
+        length = 1 if self._place.max_commits == 1 else self.counted(repository, tip, end)
         if length is not None and length >= self._place.max_commits and self._squashes:
             self._shortening = True
             yield self._commit(repository, made, [], 1)
@@ -110,7 +110,7 @@ class Branch:
         self._pushing = commit, count
         return commit
 
-    def _counted(self, repository: Repository, tip: Oid, end: float) -> int | None:
+    def counted(self, repository: Repository, tip: Oid, end: float) -> int | None:
         """How many commits there are; None: it cannot be found out now."""
         if self._length[0] != tip:
             now = time.monotonic()
