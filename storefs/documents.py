@@ -121,10 +121,15 @@ class Documents:
 
     def data(self, inode: Inode) -> bytes | bytearray:
         """The present bytes, in shown form. Raises BackendFailed."""
-        if inode.edit is not None:
+        if inode.edit is not None and not self.outvoted(inode):
             return inode.edit.data
         stored = self.stored(inode.path) if inode.linked else None
         return b"" if stored is None else self.config_view.shown(inode.path, stored)
+
+    def outvoted(self, inode: Inode) -> bool:
+        """Whether the writer was told that another version stands; it may not be raised yet."""
+        edit = inode.edit
+        return edit is not None and edit.told and not edit.changed and inode.linked
 
     def measures(self, inode: Inode) -> tuple[int, int]:
         """The exact size of the present bytes, and their mtime. On the path of every stat."""

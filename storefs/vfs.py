@@ -196,7 +196,8 @@ class Vfs:
         handle = self.handles.get(fh)
         inode = handle.inode
         if inode.kind is Kind.DOCUMENT and inode.installed and not handle.writable:
-            return self.names.raiser.wants(Event.MODIFIED, inode.path)
+            waits = self.names.raiser.wants(Event.MODIFIED, inode.path)
+            return waits or self.documents.outvoted(inode)
         return inode.kind is Kind.CONTROL
 
     def read(self, fh: int, offset: int, size: int) -> bytes:

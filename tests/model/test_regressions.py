@@ -239,3 +239,20 @@ async def test_regression_a_name_held_back_returns_as_the_document_it_was(
         await machine.rename(ODD, "auths/odd.bak")
         await machine.put(ODD, b"mine")
         assert stored(it.memory)[ODD] == machine.content(ODD) == b"mine"
+
+
+async def test_regression_a_read_right_after_a_refusal_shows_the_version_that_stands(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """It showed the loser's bytes until the event of the other version was raised."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        fh = machine.open(A, os.O_RDWR)
+        machine.vfs.write(fh, 0, TWO)
+        remote(it.memory, A, b'{"n": 3}')
+        with pytest.raises(Stale):
+            await machine.vfs.fsync(fh)
+        assert machine.content(A) == b'{"n": 3}'
+        assert machine.kept("conflicts") == [TWO]
+        machine.vfs.release(fh)
