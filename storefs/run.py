@@ -248,10 +248,17 @@ def _start(words: Sequence[str], env: Mapping[str, str], mask: set[int]) -> subp
     """Raises NotStarted."""
     try:
         return subprocess.Popen(words, env=env, preexec_fn=partial(_become, os.getpid(), mask))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotStarted(_NOT_FOUND, f"{words[0]}: {error.strerror}") from None
     except OSError as error:
-        raise NotStarted(_NOT_EXECUTABLE, f"{words[0]}: {error.strerror}") from None
+        # A closed directory of PATH hides that the command is in none of them.
+        code = _NOT_EXECUTABLE if _exists(words[0], env) else _NOT_FOUND
+        raise NotStarted(code, f"{words[0]}: {error.strerror}") from None
+
+
+def _exists(word: str, env: Mapping[str, str]) -> bool:
+    """Whether there is a file that the first word of a command can mean."""
+    if "/" in word:
+        return os.path.exists(word)
+    return any(os.path.exists(os.path.join(place, word)) for place in os.get_exec_path(env))
 
 
 class NotStarted(Exception):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -17,6 +18,12 @@ from tests.mount.harness import PATIENCE, environment
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
+
+
+def as_a_login() -> None:
+    """The keys work, though the tests themselves may run in the background of a shell."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
@@ -33,6 +40,7 @@ class Terminal:
             stdout=inner,
             stderr=inner,
             start_new_session=True,
+            preexec_fn=as_a_login,
         )
         os.close(inner)
         self.shown = b""

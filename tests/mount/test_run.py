@@ -14,6 +14,7 @@ import pytest
 
 from tests.mount.harness import environment, until
 from tests.mount.processes import Place, ended, mounted, put, token
+from tests.mount.terminal import as_a_login
 from tests.servers.postgres import own_cluster  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ class OnTerminal:
     def __init__(self, command: list[str], place: Place) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            as_a_login()
             os.chdir(place.home)
             os.execve(command[0], command, environment(place.home, TERM="vt100"))
         self.shown = b""
