@@ -6,10 +6,12 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 venv=$top/.venv
+# How storefs itself gets into $venv: what pip is given. scripts/install sets both.
+itself=(-e "$top")
 
 # What runs besides Python, as command:package. The one list; what compiling needs is further down.
 run_commands=(fusermount3:fuse3)
-test_commands=(git:git jq:jq nano:nano rsync:rsync vim:vim)
+test_commands=(git:git jq:jq nano:nano rsync:rsync systemd-analyze:systemd vim:vim)
 
 setup() {
     local kind=$1
@@ -47,7 +49,7 @@ install_all() {
     # pyfuse3 is compiled here, with the locked build tools rather than with today's newest ones.
     pip_install --require-hashes -r "$top/requirements/build.txt"
     pip_install --require-hashes --no-build-isolation -r "$top/requirements/$kind.txt"
-    pip_install --no-deps --no-build-isolation -e "$top"
+    pip_install --no-deps --no-build-isolation "${itself[@]}"
     digest >"$venv/.ready-run" # it is part of every other kind
     digest >"$venv/.ready-$kind"
 }

@@ -51,7 +51,7 @@ Each command: storefs COMMAND --help
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     try:
-        args = _parser().parse_args(argv)
+        args = parser().parse_args(argv)
     except SystemExit as end:  # argparse: 0 after --help, 2 after a usage message
         return int(end.code or 0)
     run: Callable[[argparse.Namespace], int] = args.run
@@ -68,18 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the words of the command line mean; man page and completion are made from it."""
+    words = argparse.ArgumentParser(
         prog="storefs",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"storefs {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    words.add_argument("--version", action="version", version=f"storefs {__version__}")
+    commands = words.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        words = commands.add_parser(
+        one = commands.add_parser(
             command.name,
             help=command.text,
             description=f"{command.text[0].upper()}{command.text[1:]}.",
@@ -87,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        words.set_defaults(run=command.run)
-        _add_mountpoint(words, command)
-        command.add(words)
-    return parser
+        one.set_defaults(run=command.run)
+        _add_mountpoint(one, command)
+        command.add(one)
+    return words
 
 
 def _add_mountpoint(words: argparse.ArgumentParser, command: Command) -> None:

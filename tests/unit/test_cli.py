@@ -46,7 +46,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_every_option_of_mount_is_a_setting() -> None:
-    args = vars(cli._parser().parse_args(["mount"]))
+    args = vars(cli.parser().parse_args(["mount"]))
     names = set(args) - {"run", "env_file"}
     assert names <= set(Settings.__dataclass_fields__)
     assert all(args[name] is None for name in names)
