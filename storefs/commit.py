@@ -116,7 +116,7 @@ class Committer:
             self._accept(inode, written, stored, entries[path])
 
     async def _settled(
-        self, path: str, known: bytes | None, present: bytes, stored: bytes, deadline: float
+        self, path: str, known: tuple[bytes, ...], present: bytes, stored: bytes, deadline: float
     ) -> bytes:
         """What to send for a write by a program that may not have read the present version."""
         check = partial(self.documents.settling.check, path, known, present, stored)

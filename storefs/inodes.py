@@ -42,7 +42,7 @@ class Edit:
     """Counts writes, so that a commit knows whether it sent the latest."""
     refused: int = -1
     """The sequence that a commit found empty or invalid: these bytes are scratch."""
-    base: bytes | None = None
+    base: tuple[bytes, ...] = ()
     """Stored form of the version its writer knew, where that is not the present one."""
     told: bool = False
     """Whoever wrote these bytes was told by an errno that they do not stand."""

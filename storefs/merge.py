@@ -7,6 +7,7 @@ same result on every machine, and merging a result again changes nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from storefs.paths import CONFIG, is_document
 from storefs.tokens import is_newer, token_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _Members = dict[str, Member]
 
@@ -85,6 +86,29 @@ def merge_stale_write(
     except (NotObject, NotConfig, Clash):
         pass
     return Merged(written, theirs_lost=True)
+
+
+def nearest(path: str, versions: Sequence[bytes], written: bytes) -> bytes:
+    """The version that a program most likely started from when it wrote `written`.
+
+    The one with the fewest differing keys, of the config and others with the fewest differing
+    lines; of equally near ones the newest, for with an older one more would be taken back.
+    """
+    if len(versions) == 1:
+        return versions[0]
+    return min(reversed(versions), key=lambda version: _distance(path, version, written))
+
+
+def _distance(path: str, version: bytes, written: bytes) -> int:
+    if _is_auth(path):
+        try:
+            objects = _Objects.of(path, None, version, written)
+        except NotObject:
+            return len(version)
+        one, other = objects.theirs.members, objects.ours.members
+        return sum(not objects.same(one.get(key), other.get(key)) for key in {**one, **other})
+    one_lines, other_lines = Counter(version.splitlines()), Counter(written.splitlines())
+    return ((one_lines - other_lines) + (other_lines - one_lines)).total()
 
 
 def keep_backend_tokens(path: str, written: bytes, current: bytes) -> Merged:

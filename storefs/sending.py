@@ -23,6 +23,8 @@ from storefs.outgoing import TRIES, considered
 from storefs.resolve import Stands, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storefs.backends.contract import Blob, Change, Entry, Revision
     from storefs.commit import Committer
     from storefs.pending import Pending
@@ -68,12 +70,30 @@ class Sending:
         limit = trio.Semaphore(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for changes in groups.values():
-                nursery.start_soon(self._send_within, limit, [change.path for change in changes])
+                await nursery.start(self._send_within, limit, [change.path for change in changes])
 
-    async def _send_within(self, limit: trio.Semaphore, paths: list[str]) -> None:
+    async def _send_within(
+        self,
+        limit: trio.Semaphore,
+        paths: list[str],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Started when its changes are next in line for the backend, so that order holds."""
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                task_status.started()
+
         async with limit:
+            if any(self.committer.documents.locks.held(path) for path in paths):
+                begin()  # the others do not wait for a change under way
             if self.committer.outgoing.store.online:
-                await self._send(paths)
+                await self._send(paths, begun=begin)
+            begin()
 
     async def drain(self) -> None:
         """Attempt until nothing waits or the backend does not answer."""
@@ -96,11 +116,18 @@ class Sending:
                 "it is safe on this machine's disk, and pending"
             )
 
-    async def _send(self, paths: list[str], deadline: float | None = None) -> None:
+    async def _send(
+        self,
+        paths: list[str],
+        deadline: float | None = None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`begun` is told in the step that hands the changes over, or when there is nothing."""
         documents = self.committer.documents
         deadline = deadline or trio.current_time() + self.deadline
         try:
             async with documents.locks.hold(paths, deadline):
+                begun()
                 changes = [change for path in paths if (change := documents.pending.get(path))]
                 changes = [change for change in changes if not change.refused]
                 if len(changes) > 1 and await self._together(changes, deadline):

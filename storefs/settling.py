@@ -2,7 +2,8 @@
 
 Programs write what they have in memory. A save 50 ms after a change from elsewhere was delivered
 put the old config back 10 times of 10, an old token 5 times of 20 (observed with the proxy). So a
-write that begins soon after a delivery starts from the version before it, and no write takes a
+write that begins soon after a delivery starts from a version before it (of several deliveries in a
+row the one that it resembles most: a program has read one of them), and no write takes a
 token group back to one that this machine has seen superseded, a restart between included. Paths in
 stored form; knows no I/O: who makes it says where superseded groups are kept.
 """
@@ -15,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from storefs.merge import NotMerged, keep_backend_tokens, merge_stale_write
+from storefs.merge import NotMerged, keep_backend_tokens, merge_stale_write, nearest
 from storefs.tokens import token_digest
 
 if TYPE_CHECKING:
@@ -31,9 +32,17 @@ _DIGEST = 32
 """Bytes of a digest."""
 
 
+_VERSIONS = 16
+"""Versions of one document that a program may still have in memory."""
+
+_PRUNED = 256
+"""Deliveries between two looks for those that are over."""
+
+
 @dataclass(slots=True)
 class _Delivery:
-    before: bytes
+    before: list[bytes]
+    """What stood before each change that may still be unread, the oldest first."""
     until: float = math.inf
     """Monotonic; for ever, until the event has been raised."""
 
@@ -68,23 +77,31 @@ class Settling:
         earlier = self._deliveries.get(path)
         if earlier is not None and time.monotonic() <= earlier.until:
             earlier.until = math.inf  # some may not even have read what came first
-        else:
-            self._deliveries[path] = _Delivery(before)
+            if before not in earlier.before:
+                first, *others = earlier.before
+                earlier.before = [first, *others[2 - _VERSIONS :], before]
+            return
+        self._deliveries[path] = _Delivery([before])
+        if len(self._deliveries) % _PRUNED == 0:
+            now = time.monotonic()
+            over = [path for path, one in self._deliveries.items() if one.until < now]
+            for one in over:
+                del self._deliveries[one]
 
     def raised(self, path: str) -> None:
         """The event of the last delivery has arisen."""
         if delivery := self._deliveries.get(path):
             delivery.until = time.monotonic() + SETTLE
 
-    def base(self, path: str) -> bytes | None:
-        """The version that a write beginning now started from, None: the present one."""
+    def base(self, path: str) -> tuple[bytes, ...]:
+        """The versions that a write beginning now may have started from; none: the present one."""
         delivery = self._deliveries.get(path)
         if delivery is None:
-            return None
+            return ()
         if time.monotonic() > delivery.until:
             del self._deliveries[path]
-            return None
-        return delivery.before
+            return ()
+        return tuple(delivery.before)
 
     def supersede(self, path: str, before: bytes, after: bytes) -> None:
         """`after` stands in the place of `before`: its tokens, if others, are the valid ones."""
@@ -100,11 +117,12 @@ class Settling:
             groups.append(old)
         self.keep(path, b"".join(groups))
 
-    def check(self, path: str, base: bytes | None, present: bytes, written: bytes) -> Checked:
+    def check(self, path: str, base: tuple[bytes, ...], present: bytes, written: bytes) -> Checked:
         """What `written` becomes, over `present`; `base` as `base()` said when it was begun."""
         checked = Checked(written)
-        if base is not None:
-            merged = merge_stale_write(path, base, present, written, now=time.time())
+        if base:
+            before = nearest(path, base, written)
+            merged = merge_stale_write(path, before, present, written, now=time.time())
             lost = written if merged.ours_lost else present if merged.theirs_lost else None
             checked = Checked(merged.data, lost)
         groups = self._superseded.get(path)

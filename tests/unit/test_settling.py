@@ -54,6 +54,31 @@ async def test_the_old_version_written_back_changes_nothing(
         assert machine.content(A) == DELIVERED
 
 
+async def test_a_version_between_two_deliveries_may_be_in_memory_too(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The program had read the first of two changes; its save took the second one back."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await delivered(it, A, BEFORE, DELIVERED)
+        remote(it.memory, A, b'{"a": 1, "b": 3}')
+        await machine.settle()
+        await machine.put(A, b'{"a": 2, "b": 2}')
+        assert stored(it.memory)[A] == b'{"a": 2, "b": 3}'
+
+
+async def test_of_many_deliveries_the_first_and_the_last_are_remembered(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with world(tmp_path, mock_clock) as it:
+        machine = await delivered(it, A, BEFORE, DELIVERED)
+        for number in range(3, 40):
+            remote(it.memory, A, b'{"a": 1, "b": %d}' % number)
+            await machine.settle()
+        assert machine.documents.settling.base(A) == (
+            BEFORE, *(b'{"a": 1, "b": %d}' % number for number in range(24, 39)),
+        )  # fmt: skip
+
+
 async def test_the_config_follows_by_lines(tmp_path: Path, mock_clock: MockClock) -> None:
     lines = [b"port: 1\n", b"debug: false\n", b"# end\n", b"retries: 3\n"]
     theirs = [*lines[:3], b"retries: 9\n"]
