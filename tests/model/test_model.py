@@ -39,7 +39,7 @@ def _run(machines: type[TwoMachines], examples: int) -> None:
 
 
 def test_two_machines_and_their_backend_agree_after_healing() -> None:
-    _run(TwoMachines, scaled(1000, 20))
+    _run(TwoMachines, scaled(5000, 20))
 
 
 def test_two_machines_over_postgres_agree_after_healing(
