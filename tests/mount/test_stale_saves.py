@@ -24,6 +24,8 @@ from tests.servers.postgres import cluster, database  # noqa: F401 - fixtures
 from tests.servers.s3 import moto_url  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.mount.fleet import Fleet
     from tests.mount.harness import Mount
 
@@ -50,7 +52,7 @@ class Truth:
         """One change, by a person who has read what is there."""
         if kind == "config":
             self.retry += 1
-            text = self.there.config.read_text()
+            text = _whole(self.there.config)
             changed = re.sub("request-retry: [0-9]+", f"request-retry: {self.retry}", text)
             write(self.there.config, changed.encode(), os.O_TRUNC)
             return
@@ -67,6 +69,14 @@ class Truth:
             and found["note"] == self.notes[name]
             for name in NAMES
         )
+
+
+def _whole(file: Path) -> str:
+    """The text, read at rest: a read that overlaps a change may see parts of both."""
+    text, again = file.read_text(), ""
+    while text != again:
+        text, again = file.read_text(), text
+    return text
 
 
 def _save(standin: StandIn, kind: str, name: str, number: int) -> None:
