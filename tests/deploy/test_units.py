@@ -1,6 +1,7 @@
 """The systemd units and the helper of mount(8): accepted by systemd, and their commands work."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -68,13 +69,14 @@ def test_the_command_of_the_mounting_unit_mounts_and_tells_systemd(
     for directory in (state, home / ".config/storefs", tmp_path / "srv"):
         directory.mkdir(parents=True)
 
+    places = {
+        "%h": home, "/usr/local/bin": bin_, "/var/lib/storefs": state, "/srv": tmp_path / "srv",
+        "/etc/storefs": home / ".config/storefs", "/root": home,
+    }  # fmt: skip
+    pattern = re.compile("|".join(map(re.escape, places)))
+
     def here(text: str) -> str:
-        for place, own in (
-            ("%h", home), ("/usr/local/bin", bin_), ("/var/lib/storefs", state),
-            ("/srv", tmp_path / "srv"), ("/etc/storefs", home / ".config/storefs"), ("/root", home),
-        ):  # fmt: skip
-            text = text.replace(place, str(own))
-        return text
+        return pattern.sub(lambda found: str(places[found[0]]), text)
 
     (home / ".config/storefs/storefs.env").write_text((DEPLOY / ".env.example").read_text())
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "NOTIFY_SOCKET": f"{tmp_path}/notify"}
