@@ -58,6 +58,8 @@ class Written:
     stored: bytes
     base: bytes | None
     """The stored bytes it was written over; the path lock keeps them what they are."""
+    wrote: bytes
+    """In stored form what the program wrote, and has in memory: `stored` may be merged already."""
 
 
 @dataclass(slots=True)
@@ -94,14 +96,15 @@ class Committer:
             edit.refused = sequence
             raise InvalidDocument(f"{path}: not sent: {reason}; the last valid version stands")
         base = self.documents.stored(path)
-        stored = self.documents.config_view.stored(path, data, base)
+        wrote = stored = self.documents.config_view.stored(path, data, base)
         if base is not None:
             stored = await self._settled(path, edit.base, base, stored, deadline)
-        written = Written(edit, sequence, data, stored, base)
+        written = Written(edit, sequence, data, stored, base, wrote)
         record = self.documents.mirror.records.get(path)
         expect = self.documents.expect(path)
         if record is not None and expect is not None and record.digest == digest_of(stored):
             self.documents.mirror.touch(path, edit.mtime_ns)
+            self.documents.settling.deliver(path, wrote, stored)
             self.documents.finish(inode, edit, sequence)
             return
         try:
@@ -139,6 +142,8 @@ class Committer:
     def _accept(self, inode: Inode, written: Written, stored: bytes, entry: Entry) -> None:
         if written.base is not None:
             self.documents.settling.supersede(inode.path, written.base, stored)
+        # Before it is raised: the next write may come first.
+        self.documents.settling.deliver(inode.path, written.wrote, stored)
         self.documents.mirror.install(inode.path, stored, entry, written.edit.mtime_ns)
         self.documents.generations.advance(inode.path)
         self.documents.finish(inode, written.edit, written.sequence)

@@ -66,6 +66,23 @@ async def test_a_version_between_two_deliveries_may_be_in_memory_too(
         assert stored(it.memory)[A] == b'{"a": 2, "b": 3}'
 
 
+async def test_a_save_before_the_merged_version_is_raised_takes_nothing_back(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A conflict was merged, the writer goes on from what it wrote itself."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, BEFORE)
+        it.clock.jump(10)
+        remote(it.memory, A, b'{"a": 2, "b": 1}')
+        await machine.put(A, b'{"a": 1, "b": 2}')
+        assert stored(it.memory)[A] == b'{"a": 2, "b": 2}'
+        await machine.put(A, b'{"a": 1, "b": 3}')
+        assert stored(it.memory)[A] == b'{"a": 2, "b": 3}'
+        await machine.settle()
+        assert machine.content(A) == b'{"a": 2, "b": 3}'
+
+
 async def test_of_many_deliveries_the_first_and_the_last_are_remembered(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
