@@ -101,8 +101,9 @@ def umount(mountpoint: Path, stop_timeout: float) -> Exit:
 
 
 def is_degraded(state: Mapping[str, Any]) -> bool:
-    """Whether somebody should look: offline, or something waits."""
-    return not state.get("online") or any(state.get(name) for name in _TROUBLE)
+    """Whether somebody should look: offline, refused by the backend, or something waits."""
+    wrong = not state.get("online") or state.get("error")
+    return bool(wrong) or any(state.get(name) for name in _TROUBLE)
 
 
 def render(state: Mapping[str, Any], now: float) -> str:

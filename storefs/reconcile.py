@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from storefs.errors import BackendFailed, StoreError
+from storefs.errors import BackendFailed, StoreError, Unavailable
 from storefs.inodes import Kind
 from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 _RETRY = 1.0
 """Seconds before the backend is asked again after it failed, and between looks at paths whose
 local change was under way."""
+
+_REFUSED = 10.0
+"""Seconds at most before one that refuses is asked again: hosts lock out who insists."""
 
 _SYNC_DEADLINES = 4
 """Deadlines that `sync` waits: a snapshot is longer than a call."""
@@ -135,7 +138,8 @@ class Reconcile:
         except StoreError as error:
             log.debug("reconcile: %s", error)
             marks.everything = True
-            self._not_before = trio.current_time() + _RETRY
+            pause = _RETRY if isinstance(error, Unavailable) else max(_RETRY, self.interval)
+            self._not_before = trio.current_time() + min(pause, _REFUSED)
             for sync in asked:
                 sync.refusal = str(error)
         for sync in asked:

@@ -63,7 +63,7 @@ class Report:
             "since": self.since,
             "online": not self.store.error,
             "turned": self.store.turned,
-            "error": self.store.error,
+            "error": self.store.error or self.store.refusal,
             "documents": len(self.committer.documents.mirror.records),
             "last_in": self.reconcile.last_in,
             "last_out": self.committer.outgoing.last,

@@ -61,6 +61,8 @@ class Store:
         self.deadline = deadline
         self.error = ""
         """Why the backend did not answer last, empty while it does."""
+        self.refusal = ""
+        """Why it answers, but does not tell what it holds: an expired token, a lost right."""
         self.turned = time.time()
         """Unix seconds: since when it answers, or does not."""
         self.commits = 0
@@ -109,7 +111,19 @@ class Store:
 
     async def snapshot(self) -> Mapping[str, Entry]:
         """The complete listing. Raises StoreError."""
-        return await self._ask(self.backend.snapshot, SNAPSHOT_SECONDS)
+        try:
+            entries = await self._ask(self.backend.snapshot, SNAPSHOT_SECONDS)
+        except Unavailable:
+            raise
+        except StoreError as error:
+            if not self.refusal:
+                log.error("%s cannot be listed: %s", self.backend.identity, error)
+            self.refusal = str(error)
+            raise
+        if self.refusal:
+            log.info("%s can be listed again", self.backend.identity)
+            self.refusal = ""
+        return entries
 
     async def read(self, paths: Sequence[str]) -> list[tuple[str, Blob | None]]:
         """The contents of at most CHUNK paths. Raises StoreError."""

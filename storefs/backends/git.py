@@ -22,10 +22,10 @@ from storefs.backends import git_place, git_remote, git_trees
 from storefs.backends.contract import Entry, LeftOut, Revision
 from storefs.backends.git_branch import Branch
 from storefs.backends.git_clone import Clone, usage
-from storefs.backends.git_errors import LostRace, Rejected, translate
+from storefs.backends.git_errors import LostRace, Rejected, refusal_of, translate
 from storefs.backends.git_plan import Plan, plan
 from storefs.backends.git_remote import Asked
-from storefs.errors import AccessDenied, NotFound, StoreError, Unavailable
+from storefs.errors import NotFound, StoreError, Unavailable
 from storefs.paths import InvalidPath, check_path, may_be_shared
 
 if TYPE_CHECKING:
@@ -282,8 +282,7 @@ class Git:
             return [*self._commit(batches[:half], end), *self._commit(batches[half:], end)]
         (batch,) = batches
         log.warning("%s: %s", batch[0].path, refusal)
-        kind = AccessDenied if refusal.lasting else Unavailable
-        return [kind(batch[0].path, str(refusal))]
+        return [refusal_of(refusal, batch)]
 
     def _push(self, made: Plan, end: float) -> None:
         """One commit on the tip, pushed. Raises LostRace, Rejected, StoreError."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from storefs.errors import AccessDenied, StoreError, Unavailable
+from storefs.backends.contract import Put
+from storefs.errors import AccessDenied, Invalid, StoreError, Unavailable
 
 if TYPE_CHECKING:
+    from storefs.backends.contract import Batch
     from storefs.backends.git_place import Place
 
 
@@ -112,6 +114,10 @@ _RACES = re.compile(
 )
 """How servers, and libgit2 itself, say that the branch moved meanwhile."""
 
+_LARGE = 32 * 1024
+"""Bytes that no token has. Servers word a full disk and their limit alike: one of fewer bytes
+waits for a disk with room, a larger one would be refused for ever, and would hold others up."""
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST = 300
 
@@ -124,6 +130,15 @@ def is_race(message: str) -> bool:
 def is_too_much(message: str) -> bool:
     """Whether the server could not take the objects: too large, or its disk is full."""
     return _TOO_MUCH.search(message.lower()) is not None
+
+
+def refusal_of(refusal: Rejected, batch: Batch) -> StoreError:
+    """What the server's refusal of this batch alone means to who made it."""
+    path = batch[0].path
+    if refusal.lasting:
+        return AccessDenied(path, str(refusal))
+    size = sum(len(change.data) for change in batch if isinstance(change, Put))
+    return Invalid(path, str(refusal)) if size > _LARGE else Unavailable(path, str(refusal))
 
 
 def is_of_network(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from storefs.backends.contract import Delete, Put
 from storefs.backends.git import connect
-from storefs.errors import AccessDenied, Exit, Quit, StoreError, Unavailable
+from storefs.errors import AccessDenied, Exit, Invalid, Quit, StoreError, Unavailable
 from tests.contract.steps import PATIENCE, commit, content, done, failed, put
 from tests.servers.git import git
 
@@ -184,9 +184,15 @@ def test_more_than_the_server_takes(store: Git, git_remote: Remote) -> None:
     git_remote.repository.git("config", "receive.maxInputSize", "20000")
     large = os.urandom(40_000)
     outcomes = store.commit([[Put(B, large, None)], [Put(C, b"small", None)]], PATIENCE)
-    assert "that much" in str(failed(outcomes[0], Unavailable))
+    assert "that much" in str(failed(outcomes[0], Invalid))
     done(outcomes[1])
     assert content(store, C) == b"small"
+
+
+def test_a_token_waits_for_a_server_whose_disk_is_full(store: Git, git_remote: Remote) -> None:
+    first = put(store, A, b"1")
+    git_remote.repository.git("config", "receive.maxInputSize", "10")
+    assert "disk is full" in str(failed(commit(store, Put(A, b"2", first)), Unavailable))
 
 
 def test_a_restart_fetches_nothing_that_is_there(git_remote: Remote, tmp_path: Path) -> None:

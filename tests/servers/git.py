@@ -252,17 +252,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class Apart(Host):
+    """A server in a process of its own, as one with mounts beside it must be."""
+
+    def __init__(self, directory: Path, token: str, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._orders, self._answers = process.stdin, process.stdout
+        super().__init__(directory, int(self._answers.readline()), token)
+
+    def set(self, name: str, value: str | int) -> None:
+        """Set `token` or `status` of the `GitServer` there; in force when this returns."""
+        self._orders.write(f"{name} {value}\n".encode())
+        self._orders.flush()
+        assert self._answers.readline() == b"set\n"
+
+
 @contextmanager
-def apart(directory: Path, token: str = TOKEN) -> Iterator[Host]:
+def apart(directory: Path, token: str = TOKEN) -> Iterator[Apart]:
     """A server in a process of its own, which ends with this one."""
     directory.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "tests.servers.git", str(directory), token]
     with subprocess.Popen(
         words, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
+        yield Apart(directory, token, process)
         assert process.stdin is not None
-        assert process.stdout is not None
-        yield Host(directory, int(process.stdout.readline()), token)
         process.stdin.close()
         process.wait(60)
 
@@ -285,7 +300,10 @@ def main() -> None:
     """See the module."""
     with GitServer(Path(sys.argv[1]), sys.argv[2]) as server:
         print(server.port, flush=True)
-        sys.stdin.read()
+        for order in sys.stdin:
+            name, value = order.split()
+            setattr(server, name, type(getattr(server, name))(value))
+            print("set", flush=True)
 
 
 if __name__ == "__main__":
