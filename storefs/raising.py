@@ -4,7 +4,8 @@ FUSE gives inotify events only for system calls made through the mount (measured
 notification does). So a worker thread makes an ordinary call on the own mount, and the handler
 recognises it by the expected operation and the worker's thread id. One call at a time per
 directory, a worker per directory; nobody waits for a raise, and it has no deadline, because it
-may block behind a program's call for as long as the kernel holds a lock.
+may block behind a program's call for as long as the kernel holds a lock. The workers are
+detached: what needs the daemon's files, the log included, they have done by attached threads.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
+from storefs import detached
+from storefs.detached import Attached
 from storefs.paths import ancestors, parent
 
 if TYPE_CHECKING:
@@ -111,11 +115,19 @@ class Raiser:
         self._expected: dict[int, Raise] = {}
         self._stop = threading.Event()
         self._idle = threading.Condition(self._lock)
+        self._attached = Attached()
         self.raised = 0
 
     def start(self) -> None:
-        """The mount is made; before this nothing is raised."""
-        self._device = os.stat(self._mountpoint).st_dev
+        """The mount is made; before this nothing is raised. Raises OSError."""
+        self._attached.start()
+        detached.start(self._look, "raise-start").join()
+        if self._device < 0:
+            raise OSError(f"{self._mountpoint}: the new mount does not answer")
+
+    def _look(self) -> None:
+        with suppress(OSError):
+            self._device = os.stat(self._mountpoint).st_dev
 
     def request(self, wanted: Raise) -> None:
         """Raise this some time soon; a request that has not begun is not doubled."""
@@ -127,10 +139,7 @@ class Raiser:
             worker.waiting[wanted.event, wanted.path] = wanted
             if directory not in self._running:
                 self._running.add(directory)
-                name = f"raise-{directory or '/'}"
-                threading.Thread(
-                    target=self._work, args=(directory, worker), name=name, daemon=True
-                ).start()
+                detached.start(partial(self._work, directory, worker), f"raise-{directory or '/'}")
 
     def claim(self, tid: int, event: Event, path: str, ino: int = 0) -> Raise | None:
         """The raise that thread `tid` is making, if this call is it; None for a program's call."""
@@ -170,6 +179,7 @@ class Raiser:
                 if left <= 0:
                     return False
                 self._idle.wait(left)
+        self._attached.stop()
         return True
 
     def _work(self, directory: str, worker: _Worker) -> None:
@@ -177,9 +187,9 @@ class Raiser:
             try:
                 self._make(wanted)
             except OSError as error:
-                log.debug("raise %s %s: %s", wanted.event.value, wanted.path, error)
-            except Exception:
-                log.exception("raise %s %s", wanted.event.value, wanted.path)
+                self._tell(logging.DEBUG, wanted, error)
+            except Exception as error:
+                self._tell(logging.ERROR, wanted, error)
             finally:
                 self._expected.pop(threading.get_native_id(), None)
 
@@ -202,10 +212,19 @@ class Raiser:
                     return wanted
             self._stop.wait(pause)
 
+    def _tell(self, level: int, wanted: Raise, error: Exception) -> None:
+        """One line in the log; of an error nobody expects, with its traceback."""
+        trace = error if level >= logging.ERROR else None
+        said = "raise %s %s: %s", wanted.event.value, wanted.path, error
+        self._attached.run(lambda: log.log(level, *said, exc_info=trace))
+
+    def _forget_pages(self, ino: int) -> None:
+        with suppress(FileNotFoundError):  # the kernel does not know the inode: nothing cached
+            self._attached.run(lambda: self._invalidate(ino))
+
     def _make(self, wanted: Raise) -> None:
         if wanted.event is Event.MODIFIED:
-            with suppress(FileNotFoundError):  # the kernel does not know the inode: nothing cached
-                self._invalidate(wanted.ino)
+            self._forget_pages(wanted.ino)
         fd = os.open(self._mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if os.fstat(fd).st_dev != self._device:  # unmounted: never touch what lies below
@@ -234,8 +253,7 @@ class Raiser:
     def _modify_existing(self, fd: int, name: str, wanted: Raise) -> None:
         """A program looked the name up, or created it, before the event: it was modified."""
         ino = os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
-        with suppress(FileNotFoundError):
-            self._invalidate(ino)
+        self._forget_pages(ino)
         expected = Raise(Event.MODIFIED, wanted.path, wanted.generation, ino)
         self._expected[threading.get_native_id()] = expected
         touch_mtime(fd, name)

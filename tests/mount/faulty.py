@@ -1,13 +1,15 @@
 """`storefs` with faults: `python -m tests.mount.faulty CONTROL mount …`.
 
 The backend is wrapped (tests/faults.py, driven by files in CONTROL), and a file
-`CONTROL/break.<method>` makes that method of the VFS raise what nobody expects.
+`CONTROL/break.<method>` makes that method of the VFS raise what nobody expects. A file
+`CONTROL/clock` holds by how many seconds this machine's clock is wrong.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +47,24 @@ def _breakable(owner: type, name: str, control: Path) -> None:
     setattr(owner, name, call)
 
 
+def _misset(control: Path) -> None:
+    """Let the wall clock follow the control file; the monotonic one never jumps."""
+    real = time.time_ns
+
+    def wrong_ns() -> int:
+        try:
+            seconds = int((control / "clock").read_text() or 0)
+        except FileNotFoundError:
+            seconds = 0
+        return real() + seconds * 1_000_000_000
+
+    time.time_ns = wrong_ns
+    time.time = lambda: wrong_ns() / 1e9
+
+
 def main() -> int:
     control = Path(sys.argv[1])
+    _misset(control)
     backends.OPENERS = {
         name: _wrapped(opener, control) for name, opener in backends.OPENERS.items()
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.crash_writer import Notes, state
+from tests.mount.crash_writer import Notes, state, version
 from tests.mount.harness import Mount, environment, until
 from tests.scale import SEED, scaled
 
@@ -33,6 +33,7 @@ WRITERS = {
     "rename": ["r.json", "s.json"],
     "delete": ["d.json", "e.json"],
 }
+ELSEWHERE = [f"x{number}.json" for number in range(40)]
 NAMES = [name for names in WRITERS.values() for name in names]
 
 
@@ -137,3 +138,64 @@ def test_killed_at_random_moments(mounts: Mounts, tmp_path: Path, part: int) -> 
         with mount:
             _check_documents(mount)
             _check_places(mount)
+
+
+def _change_elsewhere(mount: Mount, number: int, chance: random.Random) -> None:
+    """Rewrite, make and remove documents in the store, as another machine does."""
+    for name in ELSEWHERE:
+        file = mount.store / "auths" / name
+        if chance.random() < 0.2 and file.exists():
+            file.unlink()
+            continue
+        temporary = file.with_name(f".{name}.tmp")
+        temporary.write_bytes(version(name, number))
+        temporary.rename(file)
+
+
+def _kill_while_sending(mount: Mount, number: int, chance: random.Random) -> None:
+    """Pending changes here, changes elsewhere; then both ways at once, and kill -9 in between."""
+    before = _read_notes(mount).count
+    fault = mount.fault("commit.fail-before")
+    writers = _start_writers(mount)
+    try:
+        until(lambda: _read_notes(mount).count >= before + 20, "the writers write", 60)
+        _change_elsewhere(mount, number, chance)
+        fault.unlink()
+        mount.sync()
+        _change_elsewhere(mount, number + ROUNDS, chance)
+        time.sleep(chance.uniform(0, 0.05))  # the random moment, not a synchronisation
+        mount.kill()
+        for writer in writers:
+            assert writer.wait(30) == 0
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+
+
+def _is_settled(mount: Mount) -> bool:
+    """Whether nothing waits, and mount and store hold the same."""
+    try:
+        shown = {file.name: file.read_bytes() for file in mount.auths.glob("*.json")}
+        stored = {file.name: file.read_bytes() for file in (mount.store / "auths").glob("*.json")}
+    except FileNotFoundError:  # it changed while this looked
+        return False
+    return mount.status()["pending"] == 0 and shown == stored
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_while_sending_and_receiving(mounts: Mounts, tmp_path: Path, part: int) -> None:
+    """kill -9 in the replay of pending changes and in a reconcile, at a random moment of both."""
+    mount = mounts("a", start=False)
+    chance = random.Random(SEED + part)
+    (mount.store / "auths").mkdir(parents=True)
+    for number in range(1, scaled(ROUNDS // PARTS, 2) + 1):
+        mount.start()
+        _kill_while_sending(mount, number, chance)
+        _check_index(mount, tmp_path / "index")
+        with mount:
+            mount.sync("accept-deletions")
+            until(lambda: _is_settled(mount), "all is sent, and all has come", 60)
+            _check_documents(mount)
+            assert mount.kept("found") == {}
+            assert mount.kept("conflicts") == {}

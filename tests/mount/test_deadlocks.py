@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,9 +65,41 @@ def test_stop_while_an_event_waits_for_a_blocked_call(mounts: Mounts, call: str)
     assert (mount.store / "auths/a.json").exists()
 
 
+def _waits_in_the_kernel(pid: int) -> bool:
+    """Whether a thread of the process is in a call that no signal ends."""
+    states = [
+        file.read_text().rpartition(")")[2] for file in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return any(state.split()[0] == "D" for state in states)
+
+
 def _events_under_way(mount: Mount, documents: int) -> bool:
     status = mount.status()
     return bool(status["documents"] == documents and status["raises_waiting"] <= 1)
+
+
+@pytest.mark.parametrize("call", ["unlink", "rename"])
+def test_a_kill_while_an_event_waits_for_a_blocked_call(mounts: Mounts, call: str) -> None:
+    """The event's thread cannot be killed while it waits; the program's call waits for a mount
+    that the kernel ends only when that thread holds no file of it.
+    """
+    mount = _seeded(mounts, "--deadline", "60", "--dir-wait", "60")
+    mount.start()
+    mount.fault("commit.hang")
+    words = [mount.auths / "a.json"] + [mount.auths / "c.json"] * (call == "rename")
+    with Apart(call, *words) as stuck:
+        until(mount.commits, "the call is in the backend and holds the directory")
+        Remote(mount.store).write("auths/new.json", credential(7))
+        assert mount.process is not None
+        until(partial(_waits_in_the_kernel, mount.process.pid), "the event waits as well")
+        mount.process.kill()
+        mount.process.wait(ENDS)
+        assert stuck.answer() in ("ENOTCONN", "ECONNABORTED")
+    mount.process = None
+    mount.clear()
+    (mount.control / "commit.hang").unlink()
+    with mount:
+        assert (mount.auths / "new.json").read_bytes() == credential(7)
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
