@@ -39,7 +39,12 @@ _TROUBLE = ("pending", "refused", "conflicts", "held_deletions", "found")
 _SHOWN = 5
 """Lines of each list on the screen."""
 
-_LISTED = {"skipped": "not shown", "too_large": "too large", "warnings": "warning"}
+_LISTED = {
+    "only_in_backup": "only in backup",
+    "skipped": "not shown",
+    "too_large": "too large",
+    "warnings": "warning",
+}
 
 
 def status(mountpoint: Path, *, as_json: bool, backend: bool = False) -> Exit:

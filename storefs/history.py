@@ -6,11 +6,12 @@ All through the mount's `.storefs/ask`; needs no settings and no backend.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING
 
 from storefs.commands import asked
-from storefs.errors import Exit
+from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,28 @@ def restore(mountpoint: Path, path: str, revision: str) -> Exit:
     """Make a version the document again; prints its whole revision. Raises Quit."""
     print(asked(mountpoint, "restore", path, revision, patience=_PATIENCE).decode(), end="")
     return Exit.DONE
+
+
+def restore_copy(mountpoint: Path, path: str) -> Exit:
+    """Bring the backup copy of a document back; prints its path. Raises Quit."""
+    print(asked(mountpoint, "restore", path, patience=_PATIENCE).decode(errors="replace"), end="")
+    return Exit.DONE
+
+
+def restore_copies(mountpoint: Path) -> Exit:
+    """Bring back everything that only the backup has; prints each path. Raises Quit.
+
+    What is refused is told on stderr, and does not stop the others.
+    """
+    answer = asked(mountpoint, "only-in-backup", patience=_PATIENCE)
+    worst = Exit.DONE
+    for path in answer.decode(errors="surrogateescape").splitlines():
+        try:
+            restore_copy(mountpoint, path)
+        except Quit as refusal:
+            print(f"storefs: {refusal}", file=sys.stderr)
+            worst = Exit(refusal.code)
+    return worst
 
 
 def _printable(line: str) -> str:

@@ -78,6 +78,34 @@ class Recovery:
                 await self._replace(path, data, base, until)
         self.committer.documents.marks.over(path)
 
+    async def bring_back(self, path: str, data: bytes) -> None:
+        """A document that the backend lacks has these stored bytes again; never goes pending.
+
+        Raises as `take`, and EntryExists where the backend has it after all.
+        """
+        if self.read_only:
+            raise ReadOnly(f"{path}: the mount is read-only")
+        self._check_document(path, data, "the backup copy")
+        documents = self.committer.documents
+        until = trio.current_time() + self.deadline
+        async with documents.locks.hold([path], until):
+            await self._check_free(path, until)
+            if path in documents.pending:
+                raise Busy(f"{path}: a change of it waits to be sent")
+            shown = documents.stored(path)  # its deletion may be held, or not believed yet
+            try:
+                # Not by `outgoing`: that would go over a version which came back meanwhile.
+                entries = await self.committer.outgoing.store.commit([Put(path, data, None)], until)
+            except Conflict as conflict:
+                documents.marks.mark([path])
+                raise EntryExists(f"{path}: the store has it; nothing was changed") from conflict
+            except StoreError as error:
+                raise self.committer.name_error(path, error) from error
+            if shown is not None and shown != data:
+                await self.committer.keep(path, shown, until)
+            self._install(path, data, shown, entries[path])
+        documents.marks.over(path)
+
     async def adopt(self, name: str, path: str = "") -> None:
         """A found file is sent as the document; it leaves `found/` when the backend has it.
 

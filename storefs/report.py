@@ -80,6 +80,7 @@ class Report:
             "conflicts": kept.count(Place.CONFLICTS),
             "found": kept.count(Place.FOUND),
             "held_deletions": held,
+            "only_in_backup": [*self.store.only_in_backup()],
             "skipped": sorted(self.reconcile.admission.skipped),
             "too_large": sorted(self.reconcile.admission.too_large),
             "warnings": self._warnings(),

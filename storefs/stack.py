@@ -114,6 +114,7 @@ class Stack:
         answers = {
             "log": versions.log,
             "restore": versions.restore,
+            "only-in-backup": versions.only_in_backup,
             "backend": Inspection(self.store).backend,
         }
         return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders, answers)

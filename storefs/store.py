@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Described, Historic, Inspected, Watcher
+from storefs.backends.contract import Copied, Described, Historic, Inspected, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -144,6 +144,26 @@ class Store:
         assert isinstance(self.backend, Historic)
         call = partial(self.backend.blob, revision)
         return await self._ask(call, self.deadline, self._history_limiter)
+
+    def only_in_backup(self) -> Sequence[str]:
+        """The documents of which only a second copy is left; asks nobody."""
+        return (isinstance(self.backend, Copied) and self.backend.only_in_backup()) or ()
+
+    async def find_only_in_backup(self) -> Sequence[str] | None:
+        """The same, looked up now; None: this backend keeps no copies. Raises StoreError."""
+        if not isinstance(self.backend, Copied):
+            return None
+        return await self._ask(
+            self.backend.find_only_in_backup, SNAPSHOT_SECONDS, self._history_limiter
+        )
+
+    async def copy(self, path: str) -> bytes | None:
+        """The second copy of a document, None where there is none. Raises StoreError."""
+        if not isinstance(self.backend, Copied):
+            return None
+        return await self._ask(
+            partial(self.backend.copy, path), self.deadline, self._history_limiter
+        )
 
     async def _ask(
         self, call: Callable[[], T], seconds: float, limiter: trio.CapacityLimiter | None = None

@@ -1,6 +1,7 @@
-"""What documents were before: the answers to `storefs log`, and to `storefs restore PATH REVISION`.
+"""What documents were before: the answers to `storefs log` and `storefs restore`.
 
-Asked through `.storefs/ask`. Knows no history of its own: the backend has one, or there is none.
+Asked through `.storefs/ask`. Knows no history and no copies of its own: the backend has some, or
+there are none.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ class Versions:
     async def restore(self, arguments: Sequence[str]) -> bytes:
         """A version that `log` names, or the beginning of its revision, becomes the document.
 
-        Answers with the whole revision. Raises FileError, StoreError, OSError.
+        Answers with the whole revision. With the path alone it is the backup copy of a document
+        that the store lacks, and the answer is that path. Raises FileError, StoreError, OSError.
         """
+        if len(arguments) == 1:
+            return await self._restore_copy(self._path(arguments, 1))
         path, wanted = self._path(arguments, 2), arguments[1]
         found = {
             version.revision
@@ -70,6 +74,35 @@ class Versions:
         revision: Revision = found.pop()
         await self.recovery.bring(path, await self.store.version(revision))
         return f"{revision}\n".encode()
+
+    async def only_in_backup(self, arguments: Sequence[str]) -> bytes:
+        """The path of each document of this mount that only the backup has, one a line.
+
+        Raises NotSupported, StoreError.
+        """
+        found = await self.store.find_only_in_backup()
+        if found is None:
+            raise self._no_copies()
+        top = self.inodes.top
+        paths = [path for path in found if not top or path.startswith(f"{top}/")]
+        return "".join(f"{path}\n" for path in paths).encode()
+
+    async def _restore_copy(self, path: str) -> bytes:
+        data = await self.store.copy(path)
+        if data is None:
+            if await self.store.find_only_in_backup() is None:
+                raise self._no_copies()
+            raise NoEntry(f"{path}: the backup has no copy of it")
+        await self.recovery.bring_back(path, data)
+        return f"{path}\n".encode()
+
+    def _no_copies(self) -> NotSupported:
+        identity = self.store.backend.identity
+        return NotSupported(
+            f"{identity} keeps no backup copies: they need the backend s3 and "
+            "OBJECTSTORE_BACKUP_PREFIX. Give a REVISION where it keeps versions; `storefs log` "
+            "lists them"
+        )
 
     def _path(self, arguments: Sequence[str], count: int) -> str:
         """The document's path, from the one that the mount shows. Raises InvalidArgument."""

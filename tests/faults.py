@@ -21,7 +21,21 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from storefs.backends.contract import Backend, Batch, Blob, Entry, Outcome, Put, Watcher
+from storefs.backends.contract import (
+    Backend,
+    Batch,
+    Blob,
+    Copied,
+    Described,
+    Entry,
+    Historic,
+    Inspected,
+    Outcome,
+    Put,
+    Revision,
+    Version,
+    Watcher,
+)
 from storefs.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -52,10 +66,11 @@ class _Injected(Unavailable):
 
 
 class Faults:
-    """A Backend that fails as told. It is a Watcher where `inner` is one."""
+    """A Backend that fails as told. It has each ability that `inner` has."""
 
     def __new__(cls, inner: Backend, control: Path | None = None) -> Faults:
-        return super().__new__(_Watched if isinstance(inner, Watcher) else cls)
+        able = [part for ability, part in _ABILITIES.items() if isinstance(inner, ability)]
+        return super().__new__(type(cls.__name__, (*able, cls), {}) if able else cls)
 
     def __init__(self, inner: Backend, control: Path | None = None) -> None:
         """`control`: directory of fault files, made when missing; `log` in it gets a line per
@@ -200,3 +215,61 @@ class _Watched(Faults):
                 return self.inner.wait(timeout)
         except _Injected as failure:
             return None if failure.kind == "fail-before" else frozenset()
+
+
+class _Described(Faults):
+    @property
+    def read_only(self) -> bool:
+        """See Described.read_only."""
+        assert isinstance(self.inner, Described)
+        return self.inner.read_only
+
+    def traits(self) -> Mapping[str, str]:
+        """See Described.traits."""
+        assert isinstance(self.inner, Described)
+        return self.inner.traits()
+
+
+class _Historic(Faults):
+    def history(self, path: str) -> Sequence[Version] | None:
+        """See Historic.history."""
+        assert isinstance(self.inner, Historic)
+        return self.inner.history(path)
+
+    def blob(self, revision: Revision) -> bytes:
+        """See Historic.blob."""
+        assert isinstance(self.inner, Historic)
+        return self.inner.blob(revision)
+
+
+class _Inspected(Faults):
+    def inspect(self) -> Mapping[str, object] | None:
+        """See Inspected.inspect."""
+        assert isinstance(self.inner, Inspected)
+        return self.inner.inspect()
+
+
+class _Copied(Faults):
+    def only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.only_in_backup."""
+        assert isinstance(self.inner, Copied)
+        return self.inner.only_in_backup()
+
+    def find_only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.find_only_in_backup."""
+        assert isinstance(self.inner, Copied)
+        return self.inner.find_only_in_backup()
+
+    def copy(self, path: str) -> bytes | None:
+        """See Copied.copy."""
+        assert isinstance(self.inner, Copied)
+        return self.inner.copy(path)
+
+
+_ABILITIES: dict[type, type[Faults]] = {
+    Watcher: _Watched,
+    Described: _Described,
+    Historic: _Historic,
+    Inspected: _Inspected,
+    Copied: _Copied,
+}

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from storefs.backends.contract import Described, Historic, Inspected, Watcher
+from storefs.backends.contract import Copied, Described, Historic, Inspected, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -94,6 +94,21 @@ class Absent:
         """See Inspected.inspect."""
         store = self._reached()
         return store.inspect() if isinstance(store, Inspected) else None
+
+    def only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.only_in_backup."""
+        store = self._store
+        return store.only_in_backup() if isinstance(store, Copied) else None
+
+    def find_only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.find_only_in_backup."""
+        store = self._reached()
+        return store.find_only_in_backup() if isinstance(store, Copied) else None
+
+    def copy(self, path: str) -> bytes | None:
+        """See Copied.copy."""
+        store = self._reached()
+        return store.copy(path) if isinstance(store, Copied) else None
 
     def wait(self, timeout: float) -> Collection[str] | None:
         """See Watcher.wait."""

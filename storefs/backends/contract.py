@@ -168,6 +168,23 @@ class Inspected(Protocol):
         """
 
 
+@runtime_checkable
+class Copied(Protocol):
+    """The ability, beside Backend, to keep a second copy of each document."""
+
+    def only_in_backup(self) -> Sequence[str] | None:
+        """The documents of which only the copy is left, as far as is known; asks nobody.
+
+        None: this store keeps no copies, after all.
+        """
+
+    def find_only_in_backup(self) -> Sequence[str] | None:
+        """The same, looked up now. Raises Unavailable, AccessDenied, Corrupt."""
+
+    def copy(self, path: str) -> bytes | None:
+        """The bytes of a copy; None: there is none. Raises as `find_only_in_backup`."""
+
+
 class LeftOut:
     """What a store holds and a file system cannot show: each path is logged once."""
 

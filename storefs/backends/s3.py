@@ -85,7 +85,10 @@ def enter(objects: Objects, place: Place, *, make: bool) -> None:
 
 
 class S3:
-    """A Backend over one bucket, Described. Revision: the ETag, without quotes."""
+    """A Backend over one bucket; Described, Inspected, Copied.
+
+    Revision: the ETag, without quotes.
+    """
 
     concurrency: int = 8
 
@@ -216,6 +219,18 @@ class S3:
     def inspect(self) -> Mapping[str, object]:
         """See Inspected.inspect."""
         return inspect(self._objects, self._place)
+
+    def only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.only_in_backup."""
+        return None if self.backup is None else self.backup.only
+
+    def find_only_in_backup(self) -> Sequence[str] | None:
+        """See Copied.find_only_in_backup."""
+        return None if self.backup is None else self.backup.find_only(self.snapshot())
+
+    def copy(self, path: str) -> bytes | None:
+        """See Copied.copy."""
+        return None if self.backup is None else self.backup.copy(path)
 
     def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
         """See Backend.commit. Puts before deletes; a batch may stop after some of its puts."""

@@ -48,7 +48,8 @@ class Backup:
         """The last change of each path; None: it was deleted."""
         self._known: set[str] = set()
         self._primary: Collection[str] = ()
-        self._only: tuple[str, ...] = ()
+        self.only: tuple[str, ...] = ()
+        """The documents that another hand removed from the primary, as far as is known."""
         self._looked = 0.0
         self._look = False
         self._error = ""
@@ -80,6 +81,7 @@ class Backup:
             self._known = set(copies)
             behind = (set(differing) | (primary.keys() - copies.keys())) - broken.keys()
             self._queue |= dict.fromkeys(sorted(behind), _FETCH)
+            self._note_only(copies.keys() - broken.keys(), primary)
         for path, revision in sorted(broken.items()):
             self._bring_back(path, revision, restore)
         self._thread.start()
@@ -87,7 +89,7 @@ class Backup:
     def _bring_back(
         self, path: str, revision: Revision | None, restore: Callable[[Put], bool]
     ) -> None:
-        copy = self._get(self._key(path))
+        copy = self.copy(path)
         if copy is None or _unsound(path, copy):
             log.warning("%s: empty or broken, and so is its backup copy", path)
         elif restore(Put(path, copy, revision)):
@@ -109,15 +111,27 @@ class Backup:
             self._primary = primary
             candidates = self._known - set(primary) - self._queue.keys()
             if not candidates:
-                self._only = ()
-            elif candidates != set(self._only) or time.monotonic() > self._looked + _LOOK_AGAIN:
+                self.only = ()
+            elif candidates != set(self.only) or time.monotonic() > self._looked + _LOOK_AGAIN:
                 # Another machine may have removed both: only a listing tells.
                 self._look = True
                 self._changed.notify_all()
 
-    def only_in_backup(self) -> tuple[str, ...]:
-        """The documents that another hand removed from the primary, as far as is known."""
-        return self._only
+    def find_only(self, primary: Collection[str]) -> tuple[str, ...]:
+        """What `only` is now, when the primary holds these documents. Raises StoreError."""
+        copies = self._list()
+        with self._changed:
+            self._known = set(copies)
+            self._note_only(copies, primary)
+            return self.only
+
+    def _note_only(self, copies: Collection[str], primary: Collection[str]) -> None:
+        self._looked = time.monotonic()
+        self.only = tuple(sorted(set(copies) - set(primary) - self._queue.keys()))
+
+    def copy(self, path: str) -> bytes | None:
+        """The bytes of a copy; None: there is none, or it is too large. Raises StoreError."""
+        return self._get(self._key(path))
 
     def summary(self) -> str:
         """One line for the status."""
@@ -127,8 +141,8 @@ class Backup:
                 said.append(f"{len(self._queue)} waiting")
             if self._error:
                 said.append(self._error)
-            if self._only:
-                said.append(f"{len(self._only)} only in backup: {', '.join(self._only[:5])}")
+            if self.only:
+                said.append(f"{len(self.only)} only in backup")
         return "; ".join(said)
 
     def close(self) -> None:
@@ -172,7 +186,7 @@ class Backup:
         if path:
             self._write(path, change)
         else:
-            self._find_lonely()
+            self._find_only()
 
     def _write(self, path: str, change: bytes | _Fetch | None) -> None:
         data = self._sound(path) if isinstance(change, _Fetch) else change
@@ -193,14 +207,11 @@ class Backup:
         data = self._get(self._place.key_of(path))
         return None if data is None or _unsound(path, data) else data
 
-    def _find_lonely(self) -> None:
+    def _find_only(self) -> None:
         with self._changed:
             self._look = False
-        copies = self._list()
-        with self._changed:
-            self._known = set(copies)
-            self._looked = time.monotonic()
-            self._only = tuple(sorted(self._known - set(self._primary) - self._queue.keys()))
+            primary = self._primary
+        self.find_only(primary)
 
     def _list(self) -> dict[str, Found]:
         found: dict[str, Found] = {}

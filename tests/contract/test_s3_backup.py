@@ -86,12 +86,14 @@ def test_what_another_hand_removed_keeps_its_copy(bucket: Bucket) -> None:
 
         def told() -> bool:
             s3.snapshot()
-            assert s3.backup is not None
-            return s3.backup.only_in_backup() == (A,)
+            return s3.only_in_backup() == (A,)
 
         until(told, "only in backup", PATIENCE)
-        assert "1 only in backup: auths/a.json" in s3.traits()["backup"]
+        assert "1 only in backup" in s3.traits()["backup"]
     with closing(connected(bucket)) as s3:
+        assert s3.only_in_backup() == (A,), "known from the start"
+        assert s3.copy(A) == b"{}"
+        assert s3.copy("auths/never.json") is None
         assert s3.snapshot().keys() == {B}, "a start brings one of several back by itself"
     assert bucket.get(f"backup/{A}") == b"{}"
 
@@ -104,8 +106,15 @@ def test_a_removal_of_both_by_another_mount_is_no_trouble(bucket: Bucket) -> Non
         done(commit(other, Delete(A, revision)))
         holds(bucket, a=None)
         s3.snapshot()
-        assert s3.backup is not None
-        until(lambda: s3.backup and not s3.backup.only_in_backup(), "nothing is", PATIENCE)
+        until(lambda: s3.only_in_backup() == (), "nothing is", PATIENCE)
+        assert s3.find_only_in_backup() == ()
+
+
+def test_without_a_prefix_there_are_no_copies(bucket: Bucket) -> None:
+    with closing(bucket.connect()) as s3:
+        assert s3.only_in_backup() is None
+        assert s3.find_only_in_backup() is None
+        assert s3.copy(A) is None
 
 
 @pytest.mark.parametrize("spoilt", [b"", b'{"half": '])

@@ -37,7 +37,7 @@ def test_an_order_that_is_none_is_refused_with_the_reason(mounts: Mounts) -> Non
     one = mounts("one")
     code, text = put(one, b"frob\nauths/a.json")
     assert code == errno.EINVAL
-    assert b"log, restore" in text
+    assert b"log, only-in-backup, restore" in text
     assert put(one, b"log")[0] == errno.EINVAL
     assert put(one, b"log\n" + b"a" * 70_000)[0] == errno.EINVAL
 

@@ -7,11 +7,12 @@ import json
 import os
 import random
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.mount.harness import Mount, Watch, until
+from tests.mount.harness import Mount, Watch, storefs, until
 from tests.mount.remote import CONFIG, LONG, credential, same_but_auth_dir, tree
 from tests.scale import SEED, scaled
 from tests.servers.s3 import (  # noqa: F401 - fixtures
@@ -161,3 +162,51 @@ def _same(mount: Mount, bucket: Bucket) -> bool:
     except FileNotFoundError:  # it went away while this looked
         return False
     return {f"auths/{name}": data for name, data in shown.items()} == held
+
+
+def test_what_vanished_is_brought_back_from_the_backup(machines: Machines, bucket: Bucket) -> None:
+    """One by its path, the others without one; each event elsewhere, nothing sound touched."""
+    place = replace(bucket, more={"OBJECTSTORE_BACKUP_PREFIX": "backup"})
+    here, there = machines(place, "here"), machines(place, "there")
+    here.config.write_bytes(CONFIG)
+    stored = bucket.get("config/config.yaml")
+    for serial, path in enumerate(NAMES):
+        (here.path / path).write_bytes(credential(serial))
+    until(lambda: len([key for key in bucket.keys() if key[0] == "b"]) == 9, "copies", LONG)  # noqa: SIM118
+    lost = ["config/config.yaml", *NAMES[:2]]
+    until(lambda: len(tree(there.auths)) == len(NAMES), "the other machine has them", LONG)
+    with Watch(there.auths) as watch:
+        for path in lost:
+            bucket.delete(path)
+        until(lambda: here.status()["only_in_backup"] == sorted(lost), "status lists them", LONG)
+        watch.expect("DELETE", NAMES[0].removeprefix("auths/"), LONG)
+        watch.expect("DELETE", NAMES[1].removeprefix("auths/"), LONG)
+        screen = storefs(here.home, "status", str(here.path))
+        assert f"only in backup {NAMES[0]}" in screen.stdout
+
+        done = storefs(here.home, "restore", str(here.path / NAMES[0]))
+        assert (done.returncode, done.stdout) == (0, f"{NAMES[0]}\n"), done.stderr
+        watch.expect("CREATE", NAMES[0].removeprefix("auths/"))
+        done = storefs(here.home, "restore", "--mount", str(here.path))
+        assert (done.returncode, done.stdout) == (0, f"{NAMES[1]}\nconfig/config.yaml\n")
+        watch.expect("CREATE", NAMES[1].removeprefix("auths/"))
+    assert bucket.get("config/config.yaml") == stored
+    for serial, path in enumerate(NAMES):
+        assert bucket.get(path) == credential(serial)
+        assert (here.path / path).read_bytes() == credential(serial)
+    until(lambda: here.status()["only_in_backup"] == [], "nothing is left", LONG)
+
+    for path, reason in ((NAMES[2], "the store has it"), ("auths/no.json", "has no copy")):
+        bucket.put(NAMES[2], credential(99))
+        done = storefs(here.home, "restore", path, "--mount", str(here.path))
+        assert done.returncode == 1
+        assert reason in done.stderr
+    assert bucket.get(NAMES[2]) == credential(99)
+
+
+def test_without_a_backup_prefix_restore_says_so(machines: Machines, bucket: Bucket) -> None:
+    mount = machines(bucket, "here")
+    for words in ([], ["auths/a.json"]):
+        done = storefs(mount.home, "restore", *words, "--mount", str(mount.path))
+        assert done.returncode == 1
+        assert "OBJECTSTORE_BACKUP_PREFIX" in done.stderr
