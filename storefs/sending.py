@@ -35,6 +35,10 @@ TOO_OLD = 7 * 86400.0
 """Seconds after which a pending change never goes over what changed meanwhile."""
 
 _AT_ONCE = 64
+_GATHER = 0.01
+"""Seconds in which more may come to be sent together. With `--commit behind` a close would
+otherwise share the processor with the sending of the one before (1.2 x local, with it 0.8)."""
+
 _PAUSE = 1.0
 """Seconds between two passes over what could not be sent."""
 
@@ -61,6 +65,7 @@ class Sending:
             with trio.move_on_after(_PAUSE):
                 await self._woken.wait()
             self._woken = trio.Event()
+            await trio.sleep(_GATHER)
 
     async def once(self) -> None:
         """One attempt at everything that waits."""

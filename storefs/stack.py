@@ -73,6 +73,7 @@ class Stack:
         self._inodes, self._local = Inodes(settings.subdir), LocalFiles(root.dir_fd)
         self.documents = self._documents(mirror)
         self.store.on_late = self.documents.marks.mark
+        self.store.on_loss = self.documents.marks.mark_everything
         outgoing = Outgoing(
             self.store, self.documents,
             refuse=settings.offline == "refuse", behind=settings.commit == "behind",

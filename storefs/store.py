@@ -68,6 +68,8 @@ class Store:
         self.commits = 0
         self.on_late: Callable[[Collection[str]], None] = lambda paths: None
         """Told the paths of a commit that ended after its caller had given up."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Told when it no longer answers: somebody must ask until it does."""
         self.on_return: Callable[[], None] = lambda: None
         """Told when the backend answers again."""
         self._limiter = trio.CapacityLimiter(backend.concurrency)
@@ -298,6 +300,7 @@ class Store:
         if not self.error:
             self.turned = time.time()
             log.error("%s is unreachable: %s", self.backend.identity, error)
+            self.on_loss()
         self.error = str(error)
 
     def _answered(self) -> None:

@@ -51,6 +51,11 @@ COMPARED: dict[str, dict[str, set[str]]] = {
         "git_change": {"storefs"},
         "git_together": set(),
     },
+    "offline": {
+        "offline_calls": {"first", "later"},
+        "offline_sent": set(),
+        "offline_behind": {"storefs", "local"},
+    },
 }
 """Part of the bench -> its figures, and whose times were measured for each."""
 

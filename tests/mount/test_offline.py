@@ -212,3 +212,14 @@ def test_behind(mounts: Mounts) -> None:
     fault.unlink()
     until(lambda: stored(one) == {"a.json": ONE}, "it is sent")
     until(lambda: attribute(one.auths / "a.json", "state") == "synced", "it is told")
+
+
+def test_a_commit_that_found_the_outage_is_enough(mounts: Mounts) -> None:
+    """While the backend is away it is asked about every second, whatever found that out."""
+    one = mounts("one", "--deadline", "1", "--snapshot-interval", "3600")
+    write(one.auths / "a.json", ONE)
+    fault = one.fault("commit.fail-before")
+    write(one.auths / "a.json", TWO)
+    fault.unlink()
+    until(lambda: stored(one) == {"a.json": TWO}, "it is sent")
+    assert one.status()["online"]

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import git, postgres, report, s3, stages
+from bench import git, offline, postgres, report, s3, stages
 from bench.candidates import Broken
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from bench.figures import Figure
 
 _RESULT = Path("build/bench.json")
-_PARTS = {"local": stages.run, "s3": s3.run, "git": git.run, "postgres": postgres.run}
+_PARTS = {
+    "local": stages.run,
+    "s3": s3.run,
+    "git": git.run,
+    "postgres": postgres.run,
+    "offline": offline.run,
+}
 
 
 def main(argv: Sequence[str]) -> int:
