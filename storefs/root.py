@@ -88,6 +88,26 @@ def open_root(settings: Settings, identity: str) -> Root:
     return Root(path, dir_fd, fresh, lock_fd)
 
 
+def open_beside(settings: Settings, identity: str) -> Root:
+    """The root, to add kept copies to it: a mount may have it at the same time.
+
+    Made where it is missing; neither locked nor marked, so a fresh one stays fresh. Raises Quit
+    (settings) where it cannot be used, or belongs to another backend.
+    """
+    path = place_of(settings, identity)
+    with ExitStack() as undo:
+        try:
+            _check(settings, path, identity)
+            dir_fd = _open_directory(path)
+            undo.callback(os.close, dir_fd)
+            _lay_out(dir_fd)
+            _ignore_in_git(dir_fd)
+        except OSError as error:
+            raise _refusal(path, f"cannot be used ({error.strerror})") from None
+        undo.pop_all()
+    return Root(path, dir_fd, fresh=False, lock_fd=-1)
+
+
 def check_root(settings: Settings, identity: str) -> Path:
     """The root that a mount of the backend called `identity` would use; makes nothing.
 

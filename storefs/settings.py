@@ -280,12 +280,13 @@ def without_stores(env: Mapping[str, str]) -> dict[str, str]:
     Every variable of the native stores is there in both spellings, and blank: the proxy takes
     blank for unset, and its own `.env` reading leaves alone what is there.
     """
-    known = {*_STORE_VARIABLES, *(name.upper() for name in env if _of_store(name))}
-    spellings = known | {name.lower() for name in known} | {name for name in env if _of_store(name)}
+    known = {*_STORE_VARIABLES, *(name.upper() for name in env if of_store(name))}
+    spellings = known | {name.lower() for name in known} | {name for name in env if of_store(name)}
     return {**env, **dict.fromkeys(spellings, "")}
 
 
-def _of_store(name: str) -> bool:
+def of_store(name: str) -> bool:
+    """Whether a variable is one of the native stores', in either spelling."""
     return name.upper().startswith(("PGSTORE_", "OBJECTSTORE_", "GITSTORE_"))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from storefs import __version__
 from storefs import settings as options
-from storefs.cli import copies, doctor, live, mount, prune, run, versions
+from storefs.cli import copies, copy, doctor, live, mount, prune, run, versions
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ COMMANDS = (
     *live.COMMANDS,
     *copies.COMMANDS,
     *versions.COMMANDS,
+    *copy.COMMANDS,
     *prune.COMMANDS,
     *doctor.COMMANDS,
 )
