@@ -79,7 +79,10 @@ def _listens(port: int) -> bool:
 
 
 class Line:
-    """Forwards connections to a port of 127.0.0.1, and can stall: nothing gets lost, or through."""
+    """Forwards connections to a port of 127.0.0.1, and can stall: nothing gets lost, or through.
+
+    It can also be diverted, as an address is that moves to another server.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -98,6 +101,10 @@ class Line:
         """Let everything through that waited."""
         self._open.set()
 
+    def divert(self, target: int) -> None:
+        """Break every connection; the next ones go to another port."""
+        self._target = target
+
     def close(self) -> None:
         self._ended = True
         self._open.set()
@@ -114,9 +121,10 @@ class Line:
     def _forward(self, near: socket.socket) -> None:
         with near, contextlib.suppress(OSError):
             self._open.wait()
-            with socket.create_connection(("127.0.0.1", self._target)) as far:
+            target = self._target
+            with socket.create_connection(("127.0.0.1", target)) as far:
                 other = {near: far, far: near}
-                while not self._ended:
+                while not self._ended and self._target == target:
                     ready, _, _ = select.select([near, far], [], [], 0.1)
                     self._open.wait()
                     for source in ready:
