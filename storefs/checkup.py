@@ -64,10 +64,11 @@ def watch() -> str:
     return ""
 
 
-def mountpoint(place: Path) -> str:
-    """Whether a mount can be made here. Raises Quit."""
+def mountpoint(place: Path, *, empty: bool) -> str:
+    """Whether a mount can be made here, over an `empty` directory or any. Raises Quit."""
     if os.path.lexists(place):
-        mountpoints.check_directory(place)
+        if mountpoints.check_directory(place, empty=empty):
+            return f"{place} is a directory to mount on; documents in it move in"
         return f"{place} is an empty directory to mount on"
     _check_makeable(place)
     return f"{place} does not exist yet; `storefs mount` makes it"

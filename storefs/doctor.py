@@ -267,7 +267,8 @@ def _others_allowed() -> str:
 def _places(settings: Settings, place: Path, top: Mounted | None) -> Iterator[Finding]:
     if top is None:
         step = "choose another mount point, or correct its rights"
-        yield from _guarded(str(place), step, partial(checkup.mountpoint, place))
+        look = partial(checkup.mountpoint, place, empty=not settings.move_in)
+        yield from _guarded(str(place), step, look)
     elif top.fstype != mountpoint.TYPE:
         yield Finding(
             "fail", f"{place} is a mount already ({top.fstype})", "choose another mount point"

@@ -18,6 +18,7 @@ from storefs.backends import connect_or_wait
 from storefs.errors import Exit, FileError, Quit, StoreError, Unavailable
 from storefs.index import Index
 from storefs.mirror import Mirror
+from storefs.movein import move_in
 from storefs.root import open_root
 from storefs.stack import Stack
 
@@ -63,6 +64,7 @@ def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], N
         root = open_root(settings, backend.identity)
         undo.callback(root.close)
         logs.open_log(root.path)
+        moved = _moved_in(settings, backend, root)
         index = Index(root.path / ".storefs" / "index.sqlite", expected=not root.fresh)
         mirror = Mirror(root.dir_fd, index, settings.cache_size)
         undo.callback(mirror.close)
@@ -70,10 +72,21 @@ def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], N
         undo.callback(mount.stack.committer.kept.close)
         undo.callback(mount.stack.documents.pending.close)
         try:
-            trio.run(mount.run, ready)
+            trio.run(mount.run, lambda text: ready(f"{text}\n{moved}" if moved else text))
         except ExceptionGroup as group:
             raise _only_quit(group) from None
     return Exit.DONE
+
+
+def _moved_in(settings: Settings, backend: Backend, root: Root) -> str:
+    """What `move_in` says. Raises Quit; then the root is as if it had not been opened."""
+    if not settings.move_in:
+        return ""
+    try:
+        return move_in(settings, backend, root)
+    except Quit:
+        root.abandon()
+        raise
 
 
 def _tidy() -> None:

@@ -65,6 +65,11 @@ def ours() -> list[Path]:
     return list(dict.fromkeys(mount.path for mount in _mounts() if mount.fstype == TYPE))
 
 
+def places() -> set[Path]:
+    """Every place where something is mounted, whatever it is."""
+    return {mount.path for mount in _mounts()}
+
+
 def on_top(mountpoint: Path) -> tuple[Path, Mounted | None]:
     """The place without links, and the mount that is seen there, whatever it is."""
     mounts = _mounts()
@@ -99,7 +104,7 @@ def prepare(settings: Settings) -> None:
     _check_fuse(settings)
     place = clear(settings.mountpoint)
     root.check_places(settings, settings.mirror)
-    _check_directory(place)
+    _check_directory(place, empty=not settings.move_in)
 
 
 def clear(mountpoint: Path) -> Path:
@@ -273,19 +278,20 @@ def _check_fuse(settings: Settings) -> None:
         device.check_others_allowed()
 
 
-def _check_directory(place: Path) -> None:
-    """An empty directory of our own; made if missing."""
+def _check_directory(place: Path, *, empty: bool) -> None:
+    """A directory of our own; made if missing."""
     try:
         with suppress(FileExistsError):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.mkdir(0o700)
     except OSError as error:
         raise Quit(Exit.MOUNT_POINT, f"cannot use {place}: {error.strerror}") from None
-    check_directory(place)
+    check_directory(place, empty=empty)
 
 
-def check_directory(place: Path) -> None:
-    """Raises Quit (mount point) unless this is an empty directory of our own."""
+def check_directory(place: Path, *, empty: bool) -> list[str]:
+    """The names in it. Raises Quit (mount point) unless this is a directory of our own, `empty`
+    if that is asked for."""
     try:
         info = os.stat(place)
         names = sorted(os.listdir(place)) if stat.S_ISDIR(info.st_mode) else []
@@ -299,11 +305,12 @@ def check_directory(place: Path) -> None:
             Exit.MOUNT_POINT,
             f"{place} is not yours to mount on: it needs you as its owner, and write permission",
         )
-    if names:
+    if names and empty:
         shown = ", ".join(names[:_NAMES_SHOWN])
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise Quit(
             Exit.MOUNT_POINT,
             f"{place} holds files which a mount would hide ({shown}{more}): move them away, "
-            f"mount, then copy them into the mount",
+            f"or mount without --no-move-in",
         )
+    return names

@@ -95,6 +95,10 @@ class Settings:
     """Filled with variables it becomes the first config of an empty backend."""
     config_refresh: bool = False
     """Whether each start commits the filled template when it has changed."""
+    move_in: bool = True
+    """Whether documents under the mount point are taken in; else they refuse the mount."""
+    keep_originals: bool = False
+    """Whether what was taken in stays where it was, under the mount."""
     restart_on_config_replace: bool = False
     """Of `run`: whether a rename onto the config, which makes watchers deaf, restarts COMMAND."""
     env_files: tuple[Path, ...] = ()
@@ -269,6 +273,8 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
         "spin": values.microseconds,
         "config_template": path,
         "config_refresh": values.flag,
+        "move_in": values.flag,
+        "keep_originals": values.flag,
         "restart_on_config_replace": values.flag,
         "log_level": values.one_of("debug", "info", "warning", "error"),
     }

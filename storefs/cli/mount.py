@@ -20,13 +20,17 @@ _EPILOG = """\
 Every option --some-option is also the variable STOREFS_SOME_OPTION, in the environment or in an
 env file. Order: command line, environment, env files, defaults.
 
-The directory must be empty; it is made if it is missing. In it appear config/ and auths/, and
-.storefs/status, which says how things are.
+The directory is made if it is missing. In it appear config/ and auths/, and .storefs/status, which
+says how things are. Documents that lie in it before (config/ and auths/; config.yaml and *.json;
+pgstore/, objectstore/, gitstore/) move in: what the store lacks is committed, what differs there
+becomes a conflict copy. Then they are renamed to MOUNTPOINT.before-storefs/; other files stay, are
+hidden by the mount, and listed. With --keep-originals all stay; --no-move-in refuses to mount.
 
 examples:
   storefs mount
   storefs mount ~/p --local-store /mnt/shared/p     documents in a directory of your choice
   storefs mount ~/tokens --subdir auths             only the tokens, at the top
+  storefs mount --no-move-in                        only over an empty directory
   STOREFS_CACHE_SIZE=1G storefs mount
 """
 
@@ -124,6 +128,8 @@ def add_options(command: argparse.ArgumentParser, *, alone: bool = True) -> None
     )
     value("--config-template", "FILE", "the first config of an empty store; ${VAR} is filled in")
     flag("--config-refresh", "at each start, commit the filled template if it has changed")
+    flag("--move-in", "take in documents that lie under MOUNTPOINT (default), or refuse to mount")
+    flag("--keep-originals", "leave what was taken in where it is, below the mount")
     value("--log-level", "LEVEL", "debug, info, warning or error")
     command.add_argument(
         "--env-file",

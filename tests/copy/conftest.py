@@ -69,16 +69,17 @@ class Person:
 
     def storefs(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
         """Exit code, output and messages of one command."""
-        return self._run("storefs", *words, env=env)
+        return self.run("storefs", *words, env=env)
 
     def killed(self, count: int, when: str, *words: str) -> None:
         """The command is killed `when` ("before", "after") its commit number `count` + 1."""
-        code, out, err = self._run("tests.copy.killed", str(count), when, *words)
+        code, out, err = self.run("tests.copy.killed", str(count), when, *words)
         assert code == -9, (code, out, err)
 
-    def _run(
+    def run(
         self, module: str, *words: str, env: Mapping[str, str] | None = None
     ) -> tuple[int, str, str]:
+        """The same by another module than storefs."""
         done = subprocess.run(
             [sys.executable, "-m", module, *words],
             env=environment(self.home, **(env or {})),

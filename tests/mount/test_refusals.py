@@ -44,7 +44,8 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 
 def test_a_mount_point_that_holds_files(place: Place) -> None:
     put(place.mnt, "precious.json", token(1))
-    refused(place.mount(), MOUNT_POINT, str(place.mnt), "precious.json", "move them away")
+    done = place.mount("--no-move-in")
+    refused(done, MOUNT_POINT, str(place.mnt), "precious.json", "move them away")
     assert not mounted(place.mnt)
     assert (place.mnt / "precious.json").read_bytes() == token(1)
     assert not place.root.exists()

@@ -106,12 +106,13 @@ def test_a_file_is_no_mount_point(machine: Machine) -> None:
     refused(machine.settings(mountpoint=machine.base / "mnt/below"))
 
 
-def test_files_are_never_hidden_by_a_mount(machine: Machine) -> None:
+def test_files_are_not_hidden_where_nothing_moves_in(machine: Machine) -> None:
     place = machine.base / "mnt"
     place.mkdir()
     for number in range(7):
         (place / f"{number}.json").touch()
-    message = refused(machine.settings())
+    prepare(machine.settings())
+    message = refused(machine.settings(move_in=False))
     assert "0.json, 1.json, 2.json, 3.json, 4.json and 2 more" in message
     assert "5.json" not in message
     assert len(os.listdir(place)) == 7
