@@ -72,9 +72,10 @@ def run(source: Side, target: Side, wishes: Wishes) -> Exit:
     sides.check_apart(source, target)
     with ExitStack() as undo:
         one = undo.enter_context(sides.opened(source, writes=False))
-        if wishes.dry_run and target.directory is not None and not target.directory.is_dir():
-            raise Quit(Exit.SETTINGS, f"{target.words}: there is no such directory yet")
-        other = undo.enter_context(sides.opened(target, writes=not wishes.dry_run))
+        if wishes.dry_run and sides.is_missing(target):
+            other = undo.enter_context(sides.nothing_yet(target))
+        else:
+            other = undo.enter_context(sides.opened(target, writes=not wishes.dry_run))
         if one.identity == other.identity:
             raise Quit(Exit.USAGE, f"both sides are {one.identity}: name two stores")
         copies = Copies(target, other.identity)

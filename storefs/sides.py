@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from storefs import backends, mountpoint, paths
 from storefs import settings as options
 from storefs.backends.flat import Flat, path_of
+from storefs.backends.memory import Memory
 from storefs.errors import Exit, Quit, StoreError
 
 if TYPE_CHECKING:
@@ -90,6 +91,20 @@ def _refuse_mount(directory: Path) -> None:
             )
 
 
+def is_missing(side: Side) -> bool:
+    """Whether it is a directory that is still to be made."""
+    return side.directory is not None and not side.directory.is_dir()
+
+
+@contextmanager
+def nothing_yet(side: Side) -> Iterator[Backend]:
+    """Stands for a directory that is still to be made, and must not be."""
+    backend = Memory()
+    backend.identity = f"local:{side.directory}"
+    yield backend
+    backend.close()
+
+
 @contextmanager
 def opened(side: Side, *, writes: bool) -> Iterator[Backend]:
     """The store of a side. One that is not written to is left without new tables or buckets.
@@ -109,7 +124,7 @@ def opened(side: Side, *, writes: bool) -> Iterator[Backend]:
 
 def _connect(side: Side, scratch: Path, *, writes: bool) -> Backend:
     if side.directory is not None:
-        if not side.directory.is_dir():
+        if is_missing(side):
             if not writes:
                 raise Quit(Exit.SETTINGS, f"{side.words}: there is no such directory")
             side.directory.mkdir(0o700, parents=True, exist_ok=True)

@@ -137,6 +137,9 @@ def test_a_flat_directory_to_each_store_and_back(
 def test_a_new_directory_becomes_a_tree(store: Make, person: Person, tmp_path: Path) -> None:
     source = store("local", "one")
     source.put(DOCUMENTS)
+    code, out, _ = person.storefs("copy", source.words, f"local:{tmp_path / 'new'}", "--dry-run")
+    assert (code, f"local:{tmp_path / 'new'}: 21 put" in out) == (0, True), out
+    assert not (tmp_path / "new").exists()
     assert person.storefs("copy", source.words, f"local:{tmp_path / 'new'}")[0] == 0
     assert tree_of(tmp_path / "new") == DOCUMENTS
 

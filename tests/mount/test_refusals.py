@@ -199,7 +199,8 @@ def test_mounting_at_the_working_directory(place: Place) -> None:
     assert place.storefs("sync", ".", cwd=place.mnt).returncode == 0
     assert place.storefs("umount", ".", cwd=place.mnt).returncode == 0
     put(place.mnt, "data", b"of a person")
-    refused(place.mount(at=".", cwd=place.mnt), MOUNT_POINT, str(place.mnt), "data")
+    done = place.mount("--no-move-in", at=".", cwd=place.mnt)
+    refused(done, MOUNT_POINT, str(place.mnt), "data")
 
 
 def test_the_foreground_at_the_working_directory_ends_when_told(place: Place) -> None:
