@@ -267,6 +267,8 @@ class Reconcile:
         """Bytes, size and a new mtime in one step; then the event. No await in here."""
         documents = self.documents
         inode = documents.inodes.find(path)
+        if inode is not None and inode.kind is Kind.DOCUMENT:
+            documents.keep_former(inode)
         replaced = self._set_aside(path, inode)
         if replaced is not None:
             documents.settling.supersede(path, replaced, blob.data)
@@ -324,6 +326,7 @@ class Reconcile:
             return
         if inode.edit is not None and not inode.edit.told:
             self._deliver_instead(path, bytes(inode.edit.data))
+        documents.keep_former(inode)
         inode.edit = None
         documents.mirror.touch(path, time.time_ns())
         inode.installed = documents.generations.advance(path)

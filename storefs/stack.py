@@ -66,7 +66,7 @@ class Stack:
         `raiser` stands in for the one that makes calls on a kernel mount."""
         self._settings, self._root = settings, root
         self.store = Store(backend, settings.deadline)
-        self.raiser = raiser or Raiser(settings.mountpoint, settings.subdir, fuse.invalidate)
+        self.raiser = raiser or Raiser(settings.mountpoint, settings.subdir, self._invalidate)
         self._read_only = settings.read_only or self.store.read_only
         file = settings.config_template
         self._template = Template(file, settings.env) if file else None
@@ -89,6 +89,11 @@ class Stack:
             settings.snapshot_interval if self.store.watched else settings.poll_interval,
         )  # fmt: skip
         self.vfs = self._vfs(self._control(), commit_later)
+
+    def _invalidate(self, ino: int) -> None:
+        """For the raiser: from here on nobody may read, and the kernel cache, what stood before."""
+        self.documents.former.pop(ino, None)
+        fuse.invalidate(ino)
 
     def _documents(self, mirror: Mirror) -> Documents:
         settings = self._settings

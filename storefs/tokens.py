@@ -14,6 +14,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from storefs.members import Member, NotObject, take_apart
@@ -40,6 +41,9 @@ _AHEAD = 300
 _LATEST_SECONDS = 1e11
 """A larger number counts milli-, micro- or nanoseconds: as seconds it is the year 5138."""
 
+_SMALL = 16 << 10
+"""Bytes of a document that may stay in memory for its digest."""
+
 _ODD = re.compile("[_-]")
 
 
@@ -54,12 +58,20 @@ def token_digest(data: bytes) -> bytes | None:
 
     White space, key order and escapes do not matter; 1 and 1.0 differ.
     """
+    return _digest_of_small(data) if len(data) <= _SMALL else _digest_of(data)
+
+
+def _digest_of(data: bytes) -> bytes | None:
     try:
         group = token_group(take_apart(data).members)
         values = [(key, _canonical(group[key].value)) for key in sorted(group)]
         return hashlib.sha256(ascii(values).encode()).digest() if values else None
     except (NotObject, RecursionError):
         return None
+
+
+_digest_of_small = lru_cache(maxsize=256)(_digest_of)
+"""A version is looked at when it is written, when it stands, and when the next one replaces it."""
 
 
 def is_newer(ours: Mapping[str, Member], theirs: Mapping[str, Member], now: float) -> bool:

@@ -201,10 +201,10 @@ class Vfs:
         return inode.kind is Kind.CONTROL
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
-        """Present bytes, never those of the past."""
+        """Present bytes; of a change whose event is on its way, the ones before it."""
         handle = self.handles.get(fh)
         if handle.inode.kind is Kind.DOCUMENT:
-            return bytes(self.documents.data(handle.inode)[offset : offset + size])
+            return bytes(self.documents.read(handle)[offset : offset + size])
         if handle.inode.kind is Kind.CONTROL:
             return handle.frozen[offset : offset + size]
         return os.pread(handle.inode.fd, size, offset)
