@@ -167,7 +167,11 @@ class MoveIn:
         if original.size > self.settings.max_file_size:
             self.left[original.name] = "it is longer than --max-file-size"
             return None
-        data = originals.read(self.place, original)
+        try:
+            data = originals.read(self.place, original)
+        except PermissionError as error:
+            self.left[original.name] = str(error.strerror)
+            return None
         reason = "changes just now" if data is None else problem(original.path, data)
         if reason:
             self.left[original.name] = f"it {reason}"

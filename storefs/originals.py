@@ -93,20 +93,29 @@ def _walk(
     place: Path, directory: str, subdir: str, taken: set[Path], others: list[str]
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Files, and directories as far as documents can lie in them."""
-    with os.scandir(place / directory) as items:
-        entries = sorted(items, key=lambda item: item.name)
-    for item in entries:
+    for item in _listed(place, directory, others):
         name = f"{directory}/{item.name}" if directory else item.name
-        if place / name in taken or not item.is_dir(follow_symlinks=False):
-            status = item.stat(follow_symlinks=False) if place / name not in taken else None
-            if status is None:
-                others.append(f"{name}/")
-            else:
-                yield name, status
+        if place / name in taken:
+            others.append(f"{name}/")
+        elif not item.is_dir(follow_symlinks=False):
+            with suppress(FileNotFoundError):
+                yield name, item.stat(follow_symlinks=False)
         elif _may_hold(place, name, subdir):
             yield from _walk(place, name, subdir, taken, others)
-        elif any(os.scandir(place / name)):
+        elif _listed(place, name, others):
             others.append(f"{name}/")
+
+
+def _listed(place: Path, directory: str, others: list[str]) -> list[os.DirEntry[str]]:
+    """What a directory holds; one below the mount point that is closed to us is one of `others`."""
+    try:
+        with os.scandir(place / directory) as items:
+            return sorted(items, key=lambda item: item.name)
+    except PermissionError:
+        if not directory:
+            raise
+        others.append(f"{directory}/")
+        return []
 
 
 def _may_hold(place: Path, name: str, subdir: str) -> bool:
@@ -151,7 +160,10 @@ def set_aside(place: Path, original: Original) -> bool:
     False: it changed since it was looked at, and stays. Raises OSError.
     """
     source, target = place / original.name, before(place) / original.name
-    status = os.lstat(source)
+    try:
+        status = os.lstat(source)
+    except FileNotFoundError:
+        return False
     if (status.st_size, status.st_mtime_ns) != _stamp(original):
         return False
     _make_directories(place, target.parent)
@@ -177,7 +189,7 @@ def _move(source: Path, target: Path) -> None:
                 break
             number += 1
             free = target.with_name(f"{target.name}.{number}")
-        except PermissionError:  # a file system without links
+        except OSError:  # no links here, or not of this file
             if not os.path.lexists(free):
                 os.rename(source, free)
                 return

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storefs.movein import choose
-from storefs.originals import Original, document_of
+from storefs.originals import Original, document_of, survey
+from tests.contract.steps import bound_by_modes
 from tests.copy.conftest import KINDS, Person, Store
 from tests.mount.processes import Place, mounted, put, token, tree_of
 from tests.servers.postgres import own_cluster  # noqa: F401 - a fixture
@@ -348,3 +349,34 @@ def test_which_files_are_documents(name: str, subdir: str, path: str | None) -> 
 def test_the_first_original_of_a_path_is_chosen() -> None:
     found = [Original(name, "auths/a.json", 1, 1) for name in ("gone", "one", "two")]
     assert choose(found, {"one": b"1", "two": b"2"}) == {"auths/a.json": b"1"}
+
+
+def test_what_is_closed_to_us_is_left(tmp_path: Path) -> None:
+    put(tmp_path, "auths/closed/a.json", token(1))
+    put(tmp_path, "logs/main.log", b"log")
+    put(tmp_path, "open.json", token(2))
+    with bound_by_modes():
+        for name in ("auths/closed", "logs"):
+            (tmp_path / name).chmod(0)
+        found = survey(tmp_path, "")
+        for name in ("auths/closed", "logs"):
+            (tmp_path / name).chmod(0o700)
+    assert [one.name for one in found.originals] == ["open.json"]
+    assert found.others == ["auths/closed/", "logs/"]
+
+
+@pytest.mark.parametrize("house", ["postgres"], indirect=True)
+def test_what_a_native_store_left_moves_into_its_store(house: House) -> None:
+    """The native store's directory is the usual place of the root, but not below the mount."""
+    files = {"pgstore/config/config.yaml": b"a: 1\n", "pgstore/auths/a.json": token(1)}
+    house.put(files)
+    place = house.place
+    env = {**house.target.env, "WRITABLE_PATH": str(place.mnt)}
+    for _ in range(2):
+        done = place.storefs("mount", place.mnt, env=env, cwd=place.mnt)
+        assert done.returncode == 0, done.stderr
+        assert (place.mnt / "auths/a.json").read_bytes() == token(1)
+        assert place.storefs("umount", place.mnt).returncode == 0
+        assert house.target.content() == {CONFIG: b"a: 1\n", "auths/a.json": token(1)}
+        assert files_in(house.before) == files
+        assert files_in(place.mnt) == {}
