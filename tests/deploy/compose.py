@@ -1,4 +1,4 @@
-"""Compose files as Compose reads them: `extends` and `${VARIABLES}`, as far as those here use them."""
+"""Compose files as Compose reads them, as far as those here need: `extends`, `${VARIABLES}`."""
 
 from __future__ import annotations
 

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 LONG = 60.0
 """Seconds for a first synchronisation, or a change that a poll must find."""
-GIVEN = {"MANAGEMENT_PASSWORD": "management-pw", "PROXY_API_KEY": "sk-clients", "POSTGRES_PASSWORD": "pw"}  # fmt: skip
+GIVEN = {
+    "MANAGEMENT_PASSWORD": "management-pw",
+    "PROXY_API_KEY": "sk-clients",
+    "POSTGRES_PASSWORD": "pw",
+}
 STORES = {"local": "", "postgres": "database", "s3": "bucket", "git": "git_remote"}
 
 

@@ -1,4 +1,4 @@
-"""The virtual machine: its file is what Vagrant takes, its provisioning a script that can be read."""
+"""The virtual machine: Vagrant takes its file, and bash its provisioning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PORTS = {8317, 8085, 1455, 54545, 51121, 11451}
-"""The proxy, and where the logins of its providers come back to: the ports its own image publishes."""
+"""The proxy, and where the logins of its providers come back to; its own image publishes them."""
 
 
 def test_the_ports_come_out_on_the_hosts_loopback_alone() -> None:
