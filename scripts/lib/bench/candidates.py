@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.calls import body
+from storefs.settings import Settings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,6 +29,9 @@ _PATIENCE = 300.0
 """Seconds to wait for a mount: the first one of 100,000 documents copies them all."""
 _STOP = 60.0
 _LOOK = 0.002
+
+SPIN = Settings.__dataclass_fields__["spin"].default
+"""Microseconds."""
 
 BIN = Path(sys.prefix) / "bin"
 LIBRARY = Path(__file__).parent.parent
@@ -159,6 +163,12 @@ def _storefs(name: str, base: Path, *options: str) -> Mounted:
         command = [sys.executable, "-m", "bench.profiled", *words]
         env = {PROFILE: directory, "PYTHONPATH": str(LIBRARY)}
     return Mounted(name, base, command, "auths", **env)
+
+
+def loop(base: Path, count: int) -> Mounted:
+    """The bare pyfuse3 loop, with the spin of storefs and so many documents."""
+    command = [sys.executable, "-m", "bench.loop", str(base / "mnt"), str(count), str(SPIN)]
+    return Mounted("loop", base, command, PYTHONPATH=f"{LIBRARY}:{LIBRARY.parents[1]}")
 
 
 def rclone(base: Path, source: Path) -> Mounted:

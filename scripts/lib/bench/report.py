@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.figures import Figure, Goal
 
-_COLUMNS = ("storefs", "memory", "plain", "plain fsync", "rclone")
+_COLUMNS = ("storefs", "loop", "memory", "plain", "plain fsync", "rclone")
 
 
 def machine(base: Path) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,16 +60,43 @@ def _few(base: Path, scale: Scale) -> Iterator[Figure]:
         storefs = stack.enter_context(candidates.storefs(base / "storefs", store))
         memory = stack.enter_context(candidates.memory(base / "memory"))
         rclone = stack.enter_context(candidates.rclone(base / "rclone", base / "source"))
+        loop = stack.enter_context(candidates.loop(base / "loop", scale.few))
         candidates.fill(memory.documents, scale.few)
         everybody = [storefs, memory, plain, rclone]
         for mode, count in ("read", scale.few), ("stat", scale.few), ("list", scale.lists):
-            yield figures.FEW[mode](_compare(scale.rounds, everybody, mode, count), scale.few)
+            calls = _compare(scale.rounds, [*everybody, loop], mode, count)
+            yield figures.FEW[mode](calls, scale.few)
+        yield figures.programs(_together(scale, [storefs, loop, rclone]), scale.few)
         changes = [_events(storefs, store / "auths", scale.changes) for _ in range(scale.rounds)]
         yield figures.changes(Samples(changes), scale.few)
         # Last, since rclone sends later what it was given: that must not disturb the others.
         calls = _compare(scale.rounds, everybody, "write", scale.writes)
         calls |= {"plain fsync": _compare(scale.rounds, [plain], "sync", scale.writes)["plain"]}
         yield figures.write(calls, scale.few)
+
+
+def _together(scale: Scale, everybody: Sequence[Candidate]) -> figures.Rates:
+    """Calls a second of 1, 2, 4 and 8 programs that read at once, in alternating rounds."""
+    rates: figures.Rates = {one.name: {} for one in everybody}
+    for number in range(scale.rounds):
+        first = number % len(everybody)
+        for candidate in [*everybody[first:], *everybody[:first]]:
+            for programs in figures.PROGRAMS:
+                rate = _rate(candidate, programs, scale.few)
+                rates[candidate.name].setdefault(programs, []).append(rate)
+    return rates
+
+
+def _rate(candidate: Candidate, programs: int, count: int) -> float:
+    """Each program's own start is left out: the slowest one's calls tell."""
+    words = [str(LIBRARY / "bench/calls.py"), str(candidate.documents), "read", str(count)]
+    with ThreadPoolExecutor(programs) as pool:
+        runs = [
+            pool.submit(_measured, candidate, [sys.executable, "-IS", *words])
+            for _ in range(programs)
+        ]
+        took = [sum(run.result()) / 1e6 for run in runs]
+    return programs * count / max(took)
 
 
 def _many(base: Path, scale: Scale) -> Iterator[Figure]:
