@@ -5,30 +5,23 @@ Nothing of this machine's own AWS files and profiles is used: a mount must not d
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 import random
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-import boto3.session
-import botocore.session
-from botocore import handlers
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from storefs.backends import s3_errors
-from storefs.backends.s3_reader import Reader
+from storefs.backends.s3_sender import Sender, authorities
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from botocore.loaders import Loader
+    from botocore.config import Config
     from types_boto3_s3.client import S3Client
 
     from storefs.backends.s3_place import Place
@@ -48,8 +41,6 @@ _OWN_VARIABLES: dict[str, tuple[None, list[str], str | None, None]] = {
 }
 """botocore's session variables: option, environment, default, conversion."""
 
-_LOUD = ("boto3", "botocore", "s3transfer", "urllib3")
-
 
 class Caller:
     """Sends requests until they are answered, refused for good, or out of time."""
@@ -58,9 +49,18 @@ class Caller:
         """`deadline`: seconds for one request, all its tries together."""
         self.place = place
         self.deadline = deadline
-        self.client = _client(place, deadline)
-        self.reader = Reader(place, _timeouts(deadline), CONNECTIONS)
+        self.sender = Sender(place, _timeouts(deadline), CONNECTIONS)
+        self._client: S3Client | None = None
+        self._making = threading.Lock()  # protects _client
         self._closed = threading.Event()
+
+    @property
+    def client(self) -> S3Client:
+        """For what `sender` leaves to it. Made when it is needed: that takes half a second."""
+        with self._making:
+            if self._client is None:
+                self._client = _client(self.place, self.deadline)
+            return self._client
 
     def call(
         self,
@@ -97,8 +97,10 @@ class Caller:
     def close(self) -> None:
         """End the pauses, and every connection that is not in use."""
         self._closed.set()
-        self.client.close()
-        self.reader.close()
+        with self._making:
+            if self._client is not None:
+                self._client.close()
+        self.sender.close()
 
 
 def _pause(number: int, asked: float) -> float:
@@ -107,11 +109,11 @@ def _pause(number: int, asked: float) -> float:
 
 
 def _client(place: Place, deadline: float) -> S3Client:
-    for name in _LOUD:
-        # At DEBUG they log headers, bodies and what a signature is made of: documents.
-        logging.getLogger(name).setLevel(logging.WARNING)
+    import boto3.session
+    import botocore.session
+    from botocore import handlers
+
     core = botocore.session.Session(session_vars=_OWN_VARIABLES)
-    core.register_component("data_loader", _loader())
     session = boto3.session.Session(
         botocore_session=core,
         aws_access_key_id=place.access_key,
@@ -119,18 +121,14 @@ def _client(place: Place, deadline: float) -> S3Client:
         region_name=place.signing_region,
     )
     try:
-        client = session.client("s3", endpoint_url=place.endpoint, config=_config(deadline))
+        client = session.client(
+            "s3", endpoint_url=place.endpoint, config=_config(deadline), verify=authorities()
+        )
     except (BotoCoreError, ValueError) as error:
         raise _unusable(place, error) from error
     # "Expect: 100-continue" costs a round trip for each put, and a second where it is unknown.
     client.meta.events.unregister("before-call.s3", handlers.add_expect_header)
     return client
-
-
-@functools.cache
-def _loader() -> Loader:
-    """Reads and keeps the description of the API, which is most of what a client costs."""
-    return create_loader()
 
 
 def _timeouts(deadline: float) -> tuple[float, float]:
@@ -139,6 +137,8 @@ def _timeouts(deadline: float) -> tuple[float, float]:
 
 
 def _config(deadline: float) -> Config:
+    from botocore.config import Config
+
     connect_timeout, read_timeout = _timeouts(deadline)
     return Config(
         connect_timeout=connect_timeout,

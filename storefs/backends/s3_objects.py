@@ -9,34 +9,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from storefs.backends.s3_errors import ConditionFailed, NoListing, TooLarge
+from botocore.exceptions import ClientError
+
+from storefs.backends.s3_errors import ConditionFailed, TooLarge, answer_of
+from storefs.backends.s3_listing import SECOND, Found, Page, etag_of, of_client, parse
+from storefs.backends.s3_sender import LeftToClient
 from storefs.errors import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime
 
     from storefs.backends.s3_client import Caller
+
+__all__ = ["ABSENT", "Found", "Objects"]
 
 ABSENT = "*"
 """The condition of a put that makes a new object."""
 
-_SECOND = 1_000_000_000
+_LISTING: Final = {"list-type": "2", "encoding-type": "url"}
+"""Keys may hold what XML may not."""
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the server says of one object. `modified_ns`: whole seconds, 0 = unknown."""
-
-    etag: str
-    size: int
-    modified_ns: int
-    version: str = field(default="", compare=False)
-    """Of a bucket that keeps versions."""
+_WORDS: Final = {
+    "Content-Type": "ContentType",
+    "Content-MD5": "ContentMD5",
+    "If-Match": "IfMatch",
+    "If-None-Match": "IfNoneMatch",
+    "versionId": "VersionId",
+    "list-type": "",
+    "encoding-type": "",
+    "prefix": "Prefix",
+    "max-keys": "MaxKeys",
+    "continuation-token": "ContinuationToken",
+}
+"""Headers and parameters of a request -> what the client calls them; empty: it adds them itself."""
 
 
 class Objects:
@@ -50,28 +58,39 @@ class Objects:
         limit = until or time.monotonic() + self._caller.deadline
         return self._caller.call(key, request, until=limit, **more)
 
+    def _by_client(self, method: str, key: str, words: Mapping[str, str], data: bytes = b"") -> Any:
+        """What the client answers to the same request, once."""
+        named: dict[str, Any] = {
+            name: text for word, text in words.items() if (name := _WORDS[word])
+        }
+        if key:
+            named["Key"] = key
+        if data or method == "put_object":
+            named["Body"] = data
+        if "MaxKeys" in named:
+            named["MaxKeys"] = int(named["MaxKeys"])
+        return getattr(self._caller.client, method)(Bucket=self._bucket, **named)
+
     def listing(self, prefix: str, *, most: int = 0) -> Iterator[tuple[str, Found]]:
         """Every object whose key begins with `prefix`, at most `most` unless that is 0."""
-        words: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix}
+        query = {**_LISTING, "prefix": prefix}
         if most:
-            words["MaxKeys"] = most
+            query["max-keys"] = str(most)
         while True:
-            page = self._call("", lambda words=words: self._page(words))  # type: ignore[misc]
-            for item in page.get("Contents", ()):
-                yield item["Key"], _listed(item)
-            if not page["IsTruncated"] or most:
+            page: Page = self._call("", lambda query=query: self._page(query))  # type: ignore[misc]
+            yield from page.objects
+            if not page.truncated or most:
                 return
-            token = page.get("NextContinuationToken")
-            if not token or token == words.get("ContinuationToken"):
+            if not page.token or page.token == query.get("continuation-token"):
                 raise Corrupt("", f"{prefix}: the listing does not go on where it must")
-            words = {**words, "ContinuationToken": token}
+            query = {**query, "continuation-token": page.token}
 
-    def _page(self, words: dict[str, Any]) -> Mapping[str, Any]:
-        page: Mapping[str, Any] = self._caller.client.list_objects_v2(**words)
-        # Any other XML, such as a login page, would read as an empty store.
-        if "IsTruncated" not in page:
-            raise NoListing
-        return page
+    def _page(self, query: Mapping[str, str]) -> Page:
+        try:
+            body, _ = self._caller.sender.send("ListObjectsV2", "GET", "", query=query)
+        except LeftToClient:
+            return of_client(self._by_client("list_objects_v2", "", query))
+        return parse(body)
 
     def has_bucket(self, prefix: str) -> bool:
         """Whether the bucket exists. By a listing below `prefix`, which a key may surely list:
@@ -79,46 +98,52 @@ class Objects:
 
         def look() -> bool:
             try:
-                self._page({"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": 1})
-            except self._caller.client.exceptions.NoSuchBucket:
-                return False
+                self._page({**_LISTING, "prefix": prefix, "max-keys": "1"})
+            except ClientError as error:
+                if answer_of(error).code == "NoSuchBucket":
+                    return False
+                raise
             return True
 
         return bool(self._call("", look))
 
     def head(self, key: str, *, until: float = 0) -> Found | None:
         """What is under `key`; None: nothing."""
+
+        def ask() -> Mapping[str, str]:
+            try:
+                return self._caller.sender.send("HeadObject", "HEAD", key)[1]
+            except LeftToClient:
+                return _headers(self._by_client("head_object", key, {}))
+
         try:
-            answer = self._call(
-                key,
-                lambda: self._caller.client.head_object(Bucket=self._bucket, Key=key),
-                until,
-            )
+            headers = self._call(key, ask, until)
         except ConditionFailed:
             return None
-        return Found(_etag(answer), answer["ContentLength"], _seconds(answer.get("LastModified")))
+        size = int(headers.get("content-length", 0))
+        return Found(etag_of(headers.get("etag", "")), size, _modified(headers))
 
     def get(self, key: str, most: int) -> tuple[bytes, Found] | None:
         """The content of `key`, None where it is absent. Raises TooLarge above `most` bytes."""
+
+        def ask() -> tuple[bytes, Mapping[str, str]]:
+            try:
+                return self._caller.sender.get(key, most)
+            except LeftToClient:
+                return self._body(self._by_client("get_object", key, {}), most)
+
         try:
-            answer: tuple[bytes, Found] = self._call(key, lambda: self._fetch(key, most))
+            data, headers = self._call(key, ask)
         except ConditionFailed:
             return None
-        return answer
+        return data, Found(etag_of(headers.get("etag", "")), len(data), _modified(headers))
 
-    def _fetch(self, key: str, most: int) -> tuple[bytes, Found]:
-        if (short := self._caller.reader.get(key, most)) is not None:
-            data, headers = short
-            return data, Found(
-                _etag({"ETag": headers.get("etag", "")}), len(data), _modified(headers)
-            )
-        answer = self._caller.client.get_object(Bucket=self._bucket, Key=key)
+    def _body(self, answer: Mapping[str, Any], most: int) -> tuple[bytes, Mapping[str, str]]:
         body, size = answer["Body"], answer["ContentLength"]
         if size > most:
             body.close()  # its connection with it: the rest is never read
             raise TooLarge(size)
-        data = body.read()
-        return data, Found(_etag(answer), len(data), _seconds(answer.get("LastModified")))
+        return body.read(), _headers(answer)
 
     def put(
         self, key: str, data: bytes, match: str = "", *, until: float = 0, tries: int = 0
@@ -127,55 +152,53 @@ class Objects:
 
         Raises ConditionFailed, Unsupported.
         """
-        words: dict[str, Any] = {
-            "Bucket": self._bucket,
-            "Key": key,
-            "Body": data,
-            "ContentType": content_type(key),
-            "ContentMD5": base64.b64encode(_md5(data)).decode(),
+        said = {
+            "Content-Type": content_type(key),
+            "Content-MD5": base64.b64encode(_md5(data)).decode(),
         }
         if match == ABSENT:
-            words["IfNoneMatch"] = ABSENT
+            said["If-None-Match"] = ABSENT
         elif match:
-            words["IfMatch"] = f'"{match}"'
-        answer = self._call(
-            key,
-            lambda: self._caller.client.put_object(**words),
-            until,
-            tries=tries,
-            conditional=match != "",
-        )
-        if not answer.get("ETag"):
+            said["If-Match"] = f'"{match}"'
+
+        def ask() -> Mapping[str, str]:
+            try:
+                return self._caller.sender.send("PutObject", "PUT", key, data, said)[1]
+            except LeftToClient:
+                return _headers(self._by_client("put_object", key, said, data))
+
+        headers = self._call(key, ask, until, tries=tries, conditional=match != "")
+        if not headers.get("etag"):
             found = self.head(key, until=until)
             if found is None:
                 raise Corrupt(key, "was put, and is not there")
             return found
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        return Found(_etag(answer), len(data), _date(date), answer.get("VersionId", ""))
+        moment, version = _date(headers.get("date", "")), headers.get("x-amz-version-id", "")
+        return Found(etag_of(headers["etag"]), len(data), moment, version)
 
     def delete(
         self, key: str, match: str = "", version: str = "", *, until: float = 0, tries: int = 0
     ) -> str:
         """Make `key` absent, if it has the ETag `match` or that is empty; returns the version
         that a bucket with versions made of it. Raises ConditionFailed, Unsupported."""
-        words: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
-        if match:
-            words["IfMatch"] = f'"{match}"'
-        if version:
-            words["VersionId"] = version
+        said = {"If-Match": f'"{match}"'} if match else {}
+        query = {"versionId": version} if version else {}
+
+        def ask() -> Mapping[str, str]:
+            try:
+                return self._caller.sender.send(
+                    "DeleteObject", "DELETE", key, headers=said, query=query
+                )[1]
+            except LeftToClient:
+                return _headers(self._by_client("delete_object", key, {**said, **query}))
+
         try:
-            answer = self._call(
-                key,
-                lambda: self._caller.client.delete_object(**words),
-                until,
-                tries=tries,
-                conditional=match != "",
-            )
+            headers = self._call(key, ask, until, tries=tries, conditional=match != "")
         except ConditionFailed:
             if match:
                 raise
             return ""
-        return str(answer.get("VersionId", ""))
+        return str(headers.get("x-amz-version-id", ""))
 
     def create_bucket(self) -> None:
         """Make the bucket; it may exist already."""
@@ -203,20 +226,10 @@ def _md5(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
-def _listed(item: Mapping[str, Any]) -> Found:
-    return Found(_etag(item), item.get("Size", 0), _seconds(item.get("LastModified")))
-
-
-def _etag(answer: Mapping[str, Any]) -> str:
-    """Without the quotes, which some servers leave out in some answers."""
-    etag = str(answer.get("ETag", "")).strip('"')
-    if not etag:
-        raise Corrupt("", "the server gives objects no ETag; without it no change is seen")
-    return etag
-
-
-def _seconds(moment: datetime | None) -> int:
-    return int(moment.timestamp()) * _SECOND if moment else 0
+def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of an answer of the client, in lower case."""
+    headers: Mapping[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return headers
 
 
 def _modified(headers: Mapping[str, str]) -> int:
@@ -224,7 +237,8 @@ def _modified(headers: Mapping[str, str]) -> int:
 
 
 def _date(text: str) -> int:
+    """Nanoseconds since 1970 of an HTTP date; 0: it is none."""
     try:
-        return _seconds(parsedate_to_datetime(text))
+        return int(parsedate_to_datetime(text).timestamp()) * SECOND
     except (TypeError, ValueError):
         return 0

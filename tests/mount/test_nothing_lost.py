@@ -13,12 +13,20 @@ import pytest
 
 from storefs.errors import Exit
 from tests.mount.calls import shows, write
-from tests.mount.fleet import agree, cut, fleet, heal, mend, tokens  # noqa: F401 - a fixture too
+from tests.mount.fleet import (  # noqa: F401 - a fixture too
+    agree,
+    cut,
+    fleet,
+    heal,
+    mend,
+    needs_conditions,
+    tokens,
+)
 from tests.mount.harness import Watch, until
 from tests.mount.remote import LONG
 from tests.scale import SEED, scaled
 from tests.servers.postgres import cluster, database  # noqa: F401 - fixtures
-from tests.servers.s3 import moto_url  # noqa: F401 - a fixture
+from tests.servers.s3 import moto_url, rclone_url  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +118,7 @@ def at_once(machines: list[Mount], save: Save) -> list[str]:
 def test_one_token_with_disjoint_fields(fleet: Fleet) -> None:  # noqa: F811
     """Two machines save it at once, again and again: each one's field is what it wrote last."""
     one, other = fleet("one"), fleet("other")
+    needs_conditions(one)
     name = "token.json"
     write(one.auths / name, token(0, one=-1, other=-1))
     agree(one, other)

@@ -21,7 +21,7 @@ from tests.mount.standin_client import StandIn
 from tests.mount.test_nothing_lost import token, value
 from tests.scale import SEED, scaled
 from tests.servers.postgres import cluster, database  # noqa: F401 - fixtures
-from tests.servers.s3 import moto_url  # noqa: F401 - a fixture
+from tests.servers.s3 import moto_url, rclone_url  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pathlib import Path
