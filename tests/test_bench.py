@@ -64,6 +64,9 @@ COMPARED: dict[str, dict[str, set[str]]] = {
 def begin(tmp_path: Path, part: str) -> subprocess.Popen[str]:
     """Without scripts/bench itself: that would first install what it finds out of date."""
     command = [sys.executable, "-m", "bench", "--quick", "--only", part, "--dir", str(tmp_path)]
+    old = {"figures": {"change": {"goals": [{"name": "p50", "value": 8.0}]}}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    command += ["--compare", str(tmp_path / "old.json")]
     return subprocess.Popen(
         [*command, "--json", str(tmp_path / "bench.json")],
         cwd=TOP,
@@ -94,8 +97,10 @@ def test_every_figure_is_measured_and_nothing_stays(tmp_path: Path, part: str) -
         assert all(0 < one["p10"] <= one["p50"] <= one["p99"] for one in times.values()), key
         assert figure["what"] in out
     if part == "local":
+        (line,) = [line for line in out.splitlines() if "8.00 ms" in line]
+        assert line.split()[-1] == f"{figures['change']['goals'][0]['value'] / 8:.2f}"
         assert figures["memory_10k"]["megabytes"].keys() == {"storefs", "rclone"}
-    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "old.json"}
 
 
 def test_stopped_in_the_middle_it_takes_its_mounts_away(tmp_path: Path) -> None:
@@ -107,4 +112,4 @@ def test_stopped_in_the_middle_it_takes_its_mounts_away(tmp_path: Path) -> None:
         _, err = bench.communicate(timeout=120)
     assert bench.returncode == 128 + signal.SIGTERM, err
     assert mounts_below(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]

@@ -39,10 +39,15 @@ def main(argv: Sequence[str]) -> int:
     base = Path(tempfile.mkdtemp(prefix="storefs-bench.", dir=args.dir)).resolve()
     try:
         scale = stages.QUICK if args.quick else stages.FULL
-        return _run(base, scale, args.only or (), args.json)
-    except Broken as error:
+        old = json.loads(args.compare.read_text()) if args.compare else None
+        figures = _run(base, scale, args.only or (), args.json)
+        if old is not None:
+            print(report.compared(figures, old))
+    except (Broken, OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    else:
+        return 0
     finally:
         _clear(base)
 
@@ -60,10 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, default=_RESULT, help="where the result goes (default %(default)s)"
     )
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="with an earlier run's")
     return parser
 
 
-def _run(base: Path, scale: stages.Scale, only: Sequence[str], result: Path) -> int:
+def _run(base: Path, scale: stages.Scale, only: Sequence[str], result: Path) -> list[Figure]:
     figures: list[Figure] = []
     document = {"machine": report.machine(base), "versions": report.versions()}
     parts = [_PARTS[name](base / name, scale) for name in only or _PARTS]
@@ -78,7 +84,7 @@ def _run(base: Path, scale: stages.Scale, only: Sequence[str], result: Path) -> 
     result.write_text(json.dumps(document, indent=2) + "\n")
     print(report.table(figures))
     print(f"all numbers: {result}")
-    return 0
+    return figures
 
 
 def _clear(base: Path) -> None:

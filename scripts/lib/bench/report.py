@@ -8,13 +8,13 @@ import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import storefs
 from bench.candidates import BIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bench.figures import Figure, Goal
 
@@ -57,6 +57,27 @@ def table(figures: list[Figure]) -> str:
         rows += [_row(figure, goal, first=not at) for at, goal in enumerate(figure.goals)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
+
+
+def compared(figures: list[Figure], old: Mapping[str, Any]) -> str:
+    """One line per goal that both runs have: then, now, and how often now is what it was then.
+
+    `old`: the JSON of an earlier run. Times compare only on the same machine; ratios anywhere.
+    """
+    rows = [("what", "figure", "then", "now", "now / then")]
+    for figure in figures:
+        before = {
+            goal["name"]: goal for goal in old["figures"].get(figure.key, {}).get("goals", ())
+        }
+        for goal in figure.goals:
+            if goal.name in before and (then := before[goal.name]["value"]):
+                values = _number(then, goal.unit), _number(goal.value, goal.unit)
+                rows.append((figure.what, goal.name, *values, f"{goal.value / then:.2f}"))
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def _cells(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
