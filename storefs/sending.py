@@ -9,6 +9,7 @@ over it, wherever the backend holds what this machine itself had sent.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,7 +63,7 @@ class Sending:
         while True:
             if store.online and pending.waiting():
                 await self.once()
-            with trio.move_on_after(_PAUSE):
+            with trio.move_on_after(_PAUSE if pending.waiting() else math.inf):
                 await self._woken.wait()
             self._woken = trio.Event()
             await trio.sleep(_GATHER)
