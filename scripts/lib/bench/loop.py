@@ -72,7 +72,7 @@ def _attributes(ino: int, size: int) -> pyfuse3.EntryAttributes:
     entry.st_ino, entry.st_size = pyfuse3.InodeT(ino), size
     entry.st_mode = pyfuse3.ModeT((stat.S_IFDIR | 0o500) if directory else (stat.S_IFREG | 0o400))
     entry.st_nlink = 1
-    entry.st_uid, entry.st_gid = pyfuse3.UidT(os.getuid()), pyfuse3.GidT(os.getgid())
+    entry.st_uid, entry.st_gid = os.getuid(), os.getgid()
     entry.entry_timeout = entry.attr_timeout = _TIMEOUT
     return entry
 
