@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,7 @@ from tests.mount.harness import Mount, environment, until
 from tests.scale import SEED, scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.mount.conftest import Mounts
@@ -37,9 +38,11 @@ ELSEWHERE = [f"x{number}.json" for number in range(40)]
 NAMES = [name for names in WRITERS.values() for name in names]
 
 
-def _start_writers(mount: Mount) -> list[subprocess.Popen[bytes]]:
+@contextmanager
+def _writing(mount: Mount) -> Iterator[None]:
+    """The writers, who write until the mount is killed."""
     words = [sys.executable, "-m", "tests.mount.crash_writer"]
-    return [
+    writers = [
         subprocess.Popen(
             [*words, str(mount.auths), str(_notes(mount, how)), how, *names],
             env=environment(mount.home),
@@ -47,6 +50,14 @@ def _start_writers(mount: Mount) -> list[subprocess.Popen[bytes]]:
         )
         for how, names in WRITERS.items()
     ]
+    try:
+        yield
+        for writer in writers:
+            assert writer.wait(30) == 0
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
 
 
 def _notes(mount: Mount, how: str) -> Path:
@@ -60,17 +71,10 @@ def _read_notes(mount: Mount) -> Notes:
 def _kill_during_writes(mount: Mount, after: int, delay: float) -> None:
     """kill -9 once `after` more writes were acknowledged, and a little later."""
     before = _read_notes(mount).count
-    writers = _start_writers(mount)
-    try:
+    with _writing(mount):
         until(lambda: _read_notes(mount).count >= before + after, "the writers write", 60)
         time.sleep(delay)  # the random moment, not a synchronisation
         mount.kill()
-        for writer in writers:
-            assert writer.wait(30) == 0
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.wait()
 
 
 def _rows(mount: Mount, scratch: Path) -> dict[str, tuple[bytes, bytes]]:
@@ -156,8 +160,7 @@ def _kill_while_sending(mount: Mount, number: int, chance: random.Random) -> Non
     """Pending changes here, changes elsewhere; then both ways at once, and kill -9 in between."""
     before = _read_notes(mount).count
     fault = mount.fault("commit.fail-before")
-    writers = _start_writers(mount)
-    try:
+    with _writing(mount):
         until(lambda: _read_notes(mount).count >= before + 20, "the writers write", 60)
         _change_elsewhere(mount, number, chance)
         fault.unlink()
@@ -165,12 +168,6 @@ def _kill_while_sending(mount: Mount, number: int, chance: random.Random) -> Non
         _change_elsewhere(mount, number + ROUNDS, chance)
         time.sleep(chance.uniform(0, 0.05))  # the random moment, not a synchronisation
         mount.kill()
-        for writer in writers:
-            assert writer.wait(30) == 0
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.wait()
 
 
 def _is_settled(mount: Mount) -> bool:
