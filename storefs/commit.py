@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_TRIES = 100
+"""Within the deadline: over Git who merges is always later than one that saves without a pause."""
+
 _GRACE = 0.5
 """Seconds that a copy may take though the deadline has passed, so that a message can name it."""
 
@@ -153,7 +156,9 @@ class Committer:
     ) -> None:
         """The conflict rules. Raises Stale where the backend's version stands, as `_commit`."""
         path, ours = inode.path, written.stored
-        for _ in range(TRIES):
+        for attempt in range(_MOST_TRIES):
+            if attempt >= TRIES and trio.current_time() >= deadline:
+                break
             settle = partial(resolve, path, written.base, ours, current, now=time.time())
             step = await considered(settle, len(ours))
             if isinstance(step, Stands):
