@@ -6,7 +6,6 @@ both sides meanwhile. Each run compares contents anew: one that was interrupted 
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from storefs.backends.contract import Delete, Described, Put
 from storefs.content import same_value
 from storefs.errors import Conflict, Exit, Quit, StoreError, Unavailable
 from storefs.kept import Kept, Place
+from storefs.mirror import digest_of
 from storefs.progress import Progress
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class Copy:
             self.deleted += 1
         elif change.path not in self._written:
             self.counts[Action.REPLACE if change.expect else Action.PUT] += 1
-            self._written[change.path] = hashlib.sha256(change.data).digest()
+            self._written[change.path] = digest_of(change.data)
 
     def _forget(self, change: Change) -> None:
         if isinstance(change, Put) and self._written.pop(change.path, b""):
@@ -285,7 +285,7 @@ class Copy:
             for path in chunk:
                 blob = found.get(path)
                 data = blob.data if blob else b""
-                if hashlib.sha256(data).digest() == self._written[path]:
+                if digest_of(data) == self._written[path]:
                     continue
                 if not self._exact and self._same_as_source(path, data):
                     continue

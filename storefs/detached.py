@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ class Attached:
     """Threads with the daemon's files, for what detached ones cannot do themselves."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = SimpleQueue()
 
     def start(self) -> None:
         """From an attached thread: threads share the files of whoever starts them."""
@@ -74,22 +75,16 @@ class Attached:
 
     def run(self, call: Callable[[], None]) -> None:
         """Have it done by one of them, and wait. Raises what it raises."""
-        done = threading.Event()
-        failed: list[BaseException] = []
+        done: Future[None] = Future()
+        self._calls.put((done, call))
+        done.result()
 
-        def attempt() -> None:
+    def _work(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            done, call = asked
             try:
                 call()
             except BaseException as error:
-                failed.append(error)
-            finally:
-                done.set()
-
-        self._calls.put(attempt)
-        done.wait()
-        if failed:
-            raise failed[0]
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
+                done.set_exception(error)
+            else:
+                done.set_result(None)

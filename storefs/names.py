@@ -161,7 +161,6 @@ class Names:
         wanted = self.raiser.claim(tid, Event.MODIFIED, inode.path, inode.ino)
         if wanted is None:
             return False
-        self.documents.former.pop(inode.ino, None)
         self._check_current(wanted, valid=inode.linked)
         self.documents.settling.raised(inode.path)
         return True

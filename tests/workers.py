@@ -53,6 +53,7 @@ class Workers(Raiser):
     async def _made(self, machine: Machine, wanted: Raise, tid: int) -> Event:
         path = wanted.path
         if wanted.event is Event.MODIFIED:
+            machine.documents.former.pop(wanted.ino, None)  # as the worker's `invalidate` does
             await machine.touch(path, tid)
         elif wanted.event is Event.REMOVED:
             await machine.unlink(path, tid)

@@ -6,6 +6,7 @@ threads, at most `concurrency` at a time, and every driver call inside has its o
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,14 @@ class Copied(Protocol):
 
     def copy(self, path: str) -> bytes | None:
         """The bytes of a copy; None: there is none. Raises as `find_only_in_backup`."""
+
+
+def entry_of(data: bytes, mtime_ns: int) -> Entry:
+    """Of a store whose revision is the SHA-256 of the content, in hex.
+
+    Both from the bytes: the entry belongs to what was read, whatever is stored by now.
+    """
+    return Entry(Revision(hashlib.sha256(data).hexdigest()), len(data), mtime_ns)
 
 
 class LeftOut:

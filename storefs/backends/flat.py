@@ -6,7 +6,6 @@ For copying and moving in, not for mounts: nothing here watches. Single-threaded
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import stat
 from contextlib import contextmanager
@@ -22,11 +21,11 @@ from storefs.backends.contract import (
     LeftOut,
     Outcome,
     Put,
-    Revision,
     check_expected,
     check_place,
+    entry_of,
 )
-from storefs.backends.local import translate
+from storefs.backends.local_errors import translate, translating
 from storefs.errors import Invalid, StoreError
 
 if TYPE_CHECKING:
@@ -65,20 +64,20 @@ class Flat:
 
     def __init__(self, directory: Path) -> None:
         """Raises AccessDenied, Invalid, Unavailable."""
-        with _translating(""):
+        with translating(""):
             self._directory = directory.resolve(strict=True)
         self.identity: str = f"local:{self._directory} (flat)"
         self._left_out = LeftOut()
 
     def snapshot(self) -> Mapping[str, Entry]:
         """See Backend.snapshot."""
-        with _translating(""), files.top(self._directory) as top:
+        with translating(""), files.top(self._directory) as top:
             found = list(self._walk("", top))
         return {path: blob.entry for path, blob in self.read(found) if blob}
 
     def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Blob | None]]:
         """See Backend.read."""
-        with _translating(""), files.top(self._directory) as top:
+        with translating(""), files.top(self._directory) as top:
             for path in paths:
                 try:
                     yield path, _load(path, top)
@@ -88,7 +87,7 @@ class Flat:
     def commit(self, batches: Sequence[Batch], timeout: float) -> Sequence[Outcome]:
         """See Backend.commit. `timeout` bounds nothing: a disk cannot be called back."""
         try:
-            with _translating(""), files.top(self._directory) as top:
+            with translating(""), files.top(self._directory) as top:
                 fcntl.flock(top, fcntl.LOCK_EX)  # of this descriptor: it ends with the block
                 return [_apply(batch, top) for batch in batches]
         except StoreError as failure:
@@ -129,7 +128,7 @@ def _load(path: str, top: int) -> Blob | None:
         return None
     except OSError as error:
         raise translate(path, error) from error
-    return Blob(data, _entry_of(data, status))
+    return Blob(data, entry_of(data, status.st_mtime_ns))
 
 
 def _apply(batch: Batch, top: int) -> Outcome:
@@ -139,12 +138,12 @@ def _apply(batch: Batch, top: int) -> Outcome:
         for change in sorted(batch, key=lambda change: isinstance(change, Delete)):
             name = name_of(change.path)
             with (
-                _translating(change.path, applied),
+                translating(change.path, applied),
                 _within(name, top, make=isinstance(change, Put)) as (directory, last),
             ):
                 if isinstance(change, Put):
                     status = files.replace(last, change.data, directory)
-                    applied[change.path] = _entry_of(change.data, status)
+                    applied[change.path] = entry_of(change.data, status.st_mtime_ns)
                 else:
                     files.remove(last, directory)
     except StoreError as failure:
@@ -161,15 +160,3 @@ def _within(name: str, top: int, *, make: bool = False) -> Iterator[tuple[int, s
         return
     with files.opened(above, top, make=make) as directory:
         yield directory, last
-
-
-def _entry_of(data: bytes, status: os.stat_result) -> Entry:
-    return Entry(Revision(hashlib.sha256(data).hexdigest()), len(data), status.st_mtime_ns)
-
-
-@contextmanager
-def _translating(path: str, applied: Mapping[str, Entry] | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise translate(path, error, applied) from error

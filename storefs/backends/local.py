@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import logging
 import os
 import sys
@@ -32,9 +31,11 @@ from storefs.backends.contract import (
     Revision,
     check_expected,
     check_place,
+    entry_of,
 )
+from storefs.backends.local_errors import translate, translating
 from storefs.backends.local_watch import TreeWatch
-from storefs.errors import AccessDenied, Corrupt, Invalid, StoreError, Unavailable
+from storefs.errors import AccessDenied, Corrupt, StoreError, Unavailable
 from storefs.paths import InvalidPath
 
 if TYPE_CHECKING:
@@ -54,25 +55,6 @@ _STAMP = Struct("=QQqQQ")
 _TIME = (1 << 64) - 1
 """Time stamps may lie outside 64 bits (ext4 knows the year 2446); the low ones tell them apart."""
 
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_INVALID = {
-    errno.EFBIG,
-    errno.EILSEQ,
-    errno.EINVAL,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-}
-
-_REMEDIES = {
-    errno.EDQUOT: "free space, or have the quota raised",
-    errno.EMFILE: "raise ulimit -n, or the sysctl fs.inotify.max_user_instances",
-    errno.ENOENT: "put the store directory back, or mount its disk",
-    errno.ENOSPC: "free space, or raise the sysctl fs.inotify.max_user_watches",
-    errno.ETIMEDOUT: "try again; fuser tells who holds the file",
-}
-
 
 class Local:
     """A Backend and Watcher over a directory. Revision: SHA-256 of the content, in hex."""
@@ -84,7 +66,7 @@ class Local:
 
         Raises AccessDenied, Invalid, Unavailable.
         """
-        with _translating(""):
+        with translating(""):
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700, parents=True)
             self._directory = directory.resolve(strict=True)
@@ -99,7 +81,7 @@ class Local:
         """See Backend.snapshot. Raises Unavailable, AccessDenied, Corrupt."""
         entries: dict[str, Entry] = {}
         todo = list(paths.SHARED)
-        with _translating(""), files.top(self._directory) as top:
+        with translating(""), files.top(self._directory) as top:
             while todo:
                 directory = todo.pop()
                 with self._skipping(directory), files.opened(directory, top) as fd:
@@ -110,7 +92,7 @@ class Local:
 
     def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Blob | None]]:
         """See Backend.read. Raises Unavailable, AccessDenied."""
-        with _translating(""), files.top(self._directory) as top:
+        with translating(""), files.top(self._directory) as top:
             for path in paths:
                 try:
                     blob = _load(path, top)
@@ -170,7 +152,7 @@ class Local:
                 return Entry(revision, status.st_size, status.st_mtime_ns)
         now = self._clock()
         data, status = files.read(name, directory)
-        entry = _entry_of(data, status)
+        entry = entry_of(data, status.st_mtime_ns)
         if max(status.st_mtime_ns, status.st_ctime_ns) + _SETTLED_NS < now:
             self._known[path] = _packed(status) + bytes.fromhex(entry.revision)
         return entry
@@ -228,7 +210,7 @@ def _apply(batch: Batch, top: int) -> Outcome:
     try:
         _compare(batch, top)
         for change in sorted(batch, key=lambda change: isinstance(change, Delete)):
-            with _translating(change.path, applied):
+            with translating(change.path, applied):
                 _change(change, top, applied)
     except StoreError as failure:
         return failure
@@ -240,7 +222,7 @@ def _change(change: Change, top: int, applied: dict[str, Entry]) -> None:
     if isinstance(change, Put):
         with files.opened(directory, top, make=True) as fd:
             status = files.replace(name, change.data, fd)
-        applied[change.path] = _entry_of(change.data, status)
+        applied[change.path] = entry_of(change.data, status.st_mtime_ns)
     else:
         with suppress(FileNotFoundError, NotADirectoryError), files.opened(directory, top) as fd:
             files.remove(name, fd)
@@ -251,7 +233,7 @@ def _compare(batch: Batch, top: int) -> None:
     current: dict[str, Blob | None] = {}
     for change in batch:
         check_place(change.path)
-        with _translating(change.path):
+        with translating(change.path):
             current[change.path] = _present(change.path, top)
     check_expected(batch, current)
 
@@ -267,13 +249,7 @@ def _load(path: str, top: int) -> Blob:
     paths.check_path(path)
     with files.opened(paths.parent(path), top) as fd:
         data, status = files.read(_name(path), fd)
-    return Blob(data, _entry_of(data, status))
-
-
-def _entry_of(data: bytes, status: os.stat_result) -> Entry:
-    # Both from the bytes: the entry belongs to what was read, whatever the file is by now.
-    revision = Revision(hashlib.sha256(data).hexdigest())
-    return Entry(revision, len(data), status.st_mtime_ns)
+    return Blob(data, entry_of(data, status.st_mtime_ns))
 
 
 def _packed(status: os.stat_result) -> bytes:
@@ -283,30 +259,3 @@ def _packed(status: os.stat_result) -> bytes:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-@contextmanager
-def _translating(path: str, applied: Mapping[str, Entry] | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise translate(path, error, applied) from error
-
-
-def translate(path: str, error: OSError, applied: Mapping[str, Entry] | None = None) -> StoreError:
-    """What an OSError about `path` (empty: about the store) means to whoever asked.
-
-    Errnos as open(2), write(2), rename(2) and fsync(2) list them. What is neither a missing
-    right nor an impossible name may pass, so it is Unavailable.
-    """
-    cause = error.strerror or str(error)
-    if not path and error.filename:
-        cause = f"{error.filename}: {cause}"
-    if error.errno in _DENIED:
-        cause += "; check owner and mode, and whether the disk is mounted read-only"
-        return AccessDenied(path, cause, applied=applied)
-    if isinstance(error, files.NotAFile) or error.errno in _INVALID:
-        cause += "; move what is in the way, or use another name"
-        return Invalid(path, cause, applied=applied)
-    cause += f"; {_REMEDIES.get(error.errno or 0, 'try again, and look at the disk')}"
-    return Unavailable(path, cause, applied=applied)

@@ -6,7 +6,6 @@ Nothing outlives the process. Thread-safe: one lock guards the documents and all
 from __future__ import annotations
 
 import copy
-import hashlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,9 +16,9 @@ from storefs.backends.contract import (
     Entry,
     Outcome,
     Put,
-    Revision,
     check_expected,
     check_place,
+    entry_of,
 )
 from storefs.errors import StoreError
 
@@ -111,5 +110,4 @@ class Memory:
         check_expected(batch, current)
 
     def _blob(self, data: bytes) -> Blob:
-        revision = Revision(hashlib.sha256(data).hexdigest())
-        return Blob(data, Entry(revision, len(data), self._clock()))
+        return Blob(data, entry_of(data, self._clock()))

@@ -15,7 +15,8 @@ import pytest
 
 from storefs.backends import local_files
 from storefs.backends.contract import Delete, Put, Revision
-from storefs.backends.local import LOCK, Local, translate
+from storefs.backends.local import LOCK, Local
+from storefs.backends.local_errors import translate
 from storefs.errors import AccessDenied, Conflict, Corrupt, Invalid, Unavailable
 from tests.contract.steps import (
     bound_by_modes,
