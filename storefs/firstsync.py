@@ -162,7 +162,8 @@ class FirstSync:
                     mirror.drop(path)
                 continue
             record = mirror.records.get(path)
-            if record is None or record.digest != digest_of(change.data):
+            held = record is not None and record.digest == digest_of(change.data)
+            if not held or path in mirror.torn:
                 if path in self._strays and disk.read(self.dir_fd, path) != change.data:
                     self._set_aside(path)
                 mtime_ns = int(change.since * 1e9)

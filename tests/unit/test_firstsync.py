@@ -159,6 +159,26 @@ async def test_a_crash_before_the_file_was_replaced_is_explained(
         assert machine.kept("found") == []
 
 
+async def test_a_crash_before_the_file_of_a_pending_change_was_replaced(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The bytes that wait are the mirror's too: once they are sent, nobody else has them here."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        it.faults(machine).always("commit", "fail-before")
+        await machine.put(A, TWO)
+        it.kill(machine)
+        (machine.root.path / A).write_bytes(ONE)
+        machine = await it.machine()
+        await machine.tick()
+        assert stored(it.memory)[A] == TWO
+        assert machine.content(A) == TWO
+        await machine.put(A, THREE)
+        assert stored(it.memory)[A] == THREE
+        assert machine.kept("found") == machine.kept("conflicts") == []
+
+
 async def test_what_vanished_meanwhile_goes_without_an_event(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
