@@ -1,7 +1,7 @@
 """Bringing the mirror to what the backend holds, and raising the events of it.
 
 Hints and snapshots only mark paths. For each path: ask, check that nothing changed here
-meanwhile, install in one step, and let the raiser tell the kernel. The path lock is never taken.
+meanwhile, and take what was answered (arrivals, removals). The path lock is never taken.
 """
 
 from __future__ import annotations
@@ -9,28 +9,18 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from storefs.errors import BackendFailed, StoreError, Unavailable
-from storefs.inodes import Kind
-from storefs.kept import Place
-from storefs.mirror import VANISHED, Torn
-from storefs.paths import ancestors
-from storefs.raising import Event, Raise
 from storefs.store import CHUNK
 
 if TYPE_CHECKING:
     from storefs.admission import Admission
-    from storefs.backends.contract import Blob
-    from storefs.commit import Committer
+    from storefs.arrivals import Arrivals
     from storefs.documents import Documents
-    from storefs.inodes import Inode
-    from storefs.localfiles import LocalFiles
-    from storefs.raising import Raiser
     from storefs.removals import Removals
     from storefs.store import Store
 
@@ -63,15 +53,11 @@ class Reconcile:
 
     store: Store
     documents: Documents
-    committer: Committer
     admission: Admission
-    raiser: Raiser
     removals: Removals
-    local: LocalFiles
+    arrivals: Arrivals
     interval: float
     """Seconds between full snapshots."""
-    last_in: float | None = None
-    """When a change from elsewhere last arrived (unix seconds)."""
     _woken: trio.Event = field(default_factory=trio.Event)
     _to_show: trio.Event = field(default_factory=trio.Event)
     _asked: list[_Sync] = field(default_factory=list)
@@ -100,7 +86,7 @@ class Reconcile:
     def show_once(self) -> None:
         """One pass over what must be shown; what is being changed stays marked."""
         for path in sorted(self.documents.marks.shows):
-            self._show(path)
+            self.arrivals.show(path)
 
     def _wake(self) -> None:
         self._woken.set()
@@ -199,7 +185,7 @@ class Reconcile:
         ]
         for path in shown:
             removals.returned(path)
-            self._announce(path)
+            self.arrivals.announce(path)
         for start in range(0, len(changed), CHUNK):
             await self._look(changed[start : start + CHUNK])
         self._next_full = trio.current_time() + self.interval
@@ -225,117 +211,4 @@ class Reconcile:
             elif documents.generations.moved(path, mark):
                 documents.marks.dirty.add(path)
             else:
-                self._apply(path, blob)
-
-    def _apply(self, path: str, blob: Blob | None) -> None:
-        record = self.documents.mirror.records.get(path)
-        if blob is None:
-            if record is not None and record.revision != VANISHED:
-                self.removals.vanishing.note([path], time.monotonic())
-            return
-        self.removals.returned(path)
-        unchanged = record is not None and record.revision == blob.entry.revision
-        if unchanged and path not in self.documents.mirror.torn:
-            self._announce(path)
-            return
-        if self.admission.admits(path, len(blob.data)) and self._has_place(path):
-            self._install(path, blob)
-
-    def _announce(self, path: str) -> None:
-        """Raise once more what stayed hidden: its raise failed, or came too late."""
-        if self.documents.arriving(path) and not self.raiser.wants(Event.CREATED, path):
-            generation = self.documents.generations.of(path)
-            self.raiser.request(Raise(Event.CREATED, path, generation))
-
-    def _has_place(self, path: str) -> bool:
-        """Whether the tree has room for the name: a file wins over deeper names."""
-        inodes = self.documents.inodes
-        here = inodes.find(path)
-        if here is not None and here.kind is Kind.DIRECTORY:
-            self.admission.skip(path, "a directory of this machine has that name")
-            return False
-        for directory in ancestors(path):
-            above = inodes.find(directory)
-            arriving = directory in self.documents.mirror.records
-            if arriving or (above is not None and above.kind is not Kind.DIRECTORY):
-                self.admission.skip(path, f"{directory} is a file")
-                return False
-        self.admission.skipped.pop(path, None)
-        return True
-
-    def _install(self, path: str, blob: Blob) -> None:
-        """Bytes, size and a new mtime in one step; then the event. No await in here."""
-        documents = self.documents
-        inode = documents.inodes.find(path)
-        if inode is not None and inode.kind is Kind.DOCUMENT:
-            documents.keep_former(inode)
-        replaced = self._set_aside(path, inode)
-        if replaced is not None:
-            documents.settling.supersede(path, replaced, blob.data)
-            documents.settling.deliver(path, replaced, blob.data)
-        documents.mirror.install(path, blob.data, blob.entry, time.time_ns())
-        generation = documents.generations.advance(path)
-        self.last_in = time.time()
-        if inode is None:
-            self.raiser.request(Raise(Event.CREATED, path, generation))
-        else:
-            inode.installed = generation
-            self.raiser.request(Raise(Event.MODIFIED, path, generation, inode.ino))
-
-    def _set_aside(self, path: str, inode: Inode | None) -> bytes | None:
-        """Keep what an install replaces: the last version, scratch, a local file of that name.
-
-        Returns the last version, in stored form.
-        """
-        mirror, kept = self.documents.mirror, self.committer.kept
-        if inode is not None and inode.kind is Kind.LOCAL:
-            log.warning("%s exists in the backend: the local file moved to found/", path)
-            mirror.submit(lambda: kept.take_in(path))
-            self.local.close(inode)
-            inode.kind = Kind.DOCUMENT
-        edit = inode.edit if inode is not None else None
-        if inode is not None and edit is not None:
-            if edit.changed and edit.data:
-                scratch = bytes(edit.data)
-                mirror.submit(lambda: kept.keep(Place.CONFLICTS, path, scratch))
-            inode.edit = None
-            self.documents.scratch.pop(inode, None)
-        if path in mirror.records:
-            with suppress(Torn, OSError):
-                old = mirror.content(path)
-                mirror.submit(lambda: kept.keep(Place.TRASH, path, old))
-                return old
-        return None
-
-    def _show(self, path: str) -> None:
-        """Replace bytes that were written, but are not what the mirror holds."""
-        documents = self.documents
-        if documents.busy(path):
-            return
-        documents.marks.shows.discard(path)
-        inode = documents.inodes.find(path)
-        if inode is None:
-            if documents.arriving(path):
-                generation = documents.generations.advance(path)
-                self.raiser.request(Raise(Event.CREATED, path, generation))
-            return
-        if inode.kind is not Kind.DOCUMENT or (inode.edit is not None and inode.edit.changed):
-            return
-        if path not in documents.mirror.records:
-            self.removals.remove(path, time.monotonic())
-            return
-        if inode.edit is not None and not inode.edit.told:
-            self._deliver_instead(path, bytes(inode.edit.data))
-        documents.keep_former(inode)
-        inode.edit = None
-        documents.mirror.touch(path, time.time_ns())
-        inode.installed = documents.generations.advance(path)
-        self.raiser.request(Raise(Event.MODIFIED, path, inode.installed, inode.ino))
-
-    def _deliver_instead(self, path: str, written: bytes) -> None:
-        """Whoever wrote is about to be told of what was stored instead of it."""
-        documents = self.documents
-        with suppress(BackendFailed):
-            if (stored := documents.stored(path)) is not None:
-                known = documents.config_view.stored(path, written, stored)
-                documents.settling.deliver(path, known, stored)
+                self.arrivals.take(path, blob)

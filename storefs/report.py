@@ -65,7 +65,7 @@ class Report:
             "turned": self.store.turned,
             "error": self.store.error or self.store.refusal,
             "documents": len(self.committer.documents.mirror.records),
-            "last_in": self.reconcile.last_in,
+            "last_in": self.reconcile.arrivals.last,
             "last_out": self.committer.outgoing.last,
         }
 
@@ -104,8 +104,8 @@ class Report:
         mirror = self.committer.documents.mirror
         return {
             "commits": self.store.commits,
-            "raised": self.reconcile.raiser.raised,
-            "raises_waiting": self.reconcile.raiser.waiting,
+            "raised": self.reconcile.arrivals.raiser.raised,
+            "raises_waiting": self.reconcile.arrivals.raiser.waiting,
             "cache_hits": mirror.hits,
             "cache_misses": mirror.misses,
             "inodes": len(self.inodes),

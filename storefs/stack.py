@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from storefs import fuse
 from storefs.admission import Admission
+from storefs.arrivals import Arrivals
 from storefs.commit import Committer
 from storefs.control import Control
 from storefs.documents import ConfigView, Documents
@@ -82,12 +83,7 @@ class Stack:
         self.sending = Sending(self.committer, settings.deadline)
         outgoing.wake = self.store.on_return = self.sending.wake
         self.renames = Renames(self.committer, self._local)
-        self.reconcile = Reconcile(
-            self.store, self.documents, self.committer,
-            Admission(settings.subdir, settings.max_file_size),
-            self.raiser, Removals(self.store, self.documents, self.raiser), self._local,
-            settings.snapshot_interval if self.store.watched else settings.poll_interval,
-        )  # fmt: skip
+        self.reconcile = self._reconcile()
         self.vfs = self._vfs(self._control(), commit_later)
 
     def _invalidate(self, ino: int) -> None:
@@ -103,6 +99,16 @@ class Stack:
             ConfigView(None if settings.auth_dir == "keep" else shown),
             PendingChanges(self._root.dir_fd), settings.max_file_size, Settling(mirror.supersede),
         )  # fmt: skip
+
+    def _reconcile(self) -> Reconcile:
+        settings = self._settings
+        admission = Admission(settings.subdir, settings.max_file_size)
+        removals = Removals(self.store, self.documents, self.raiser)
+        arrivals = Arrivals(
+            self.documents, self.committer.kept, admission, self.raiser, removals, self._local
+        )
+        interval = settings.snapshot_interval if self.store.watched else settings.poll_interval
+        return Reconcile(self.store, self.documents, admission, removals, arrivals, interval)
 
     def _control(self) -> Control:
         settings = self._settings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from storefs import (
+    arrivals,
     commit,
     documents,
     firstsync,
@@ -50,8 +51,8 @@ PROGRAM = 1
 """The thread id of every program."""
 
 _TIMED = (
-    commit, documents, firstsync, handles, marks, names, raising, reconcile, removals, rename,
-    settling, vfs,
+    arrivals, commit, documents, firstsync, handles, marks, names, raising, reconcile, removals,
+    rename, settling, vfs,
 )  # fmt: skip
 
 
