@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import storefs
-from storefs import cli, commands, mountpoint
+from storefs import cli, commands, mountpoint, screen
 from storefs.errors import Exit
 
 # See test_mountpoint.py.
@@ -167,7 +167,7 @@ def test_warnings_are_shown_and_long_lists_cut(
     ],
 )
 def test_times_are_told_as_ages(seconds: int, words: str) -> None:
-    assert words in commands.render({**FINE, "last_out": None}, 1000.0 + seconds)
+    assert words in screen.render({**FINE, "last_out": None}, 1000.0 + seconds)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])

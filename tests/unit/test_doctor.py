@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storefs import cli, device, doctor, mountpoint
+from storefs import cli, device, mountpoint
+from storefs import machine as this_machine
 from storefs.errors import Exit
 
 # See test_mountpoint.py.
@@ -25,7 +26,7 @@ class Machine:
         for name in ("mountinfo", "fuse", "fuse.conf"):
             (base / name).touch()
         (base / "inotify").mkdir()
-        for name in doctor._INOTIFY_LEAST:
+        for name in this_machine._INOTIFY_LEAST:
             (base / "inotify" / name).write_text("100000\n")
         (self.store / "auths").mkdir(parents=True)
 
@@ -48,7 +49,7 @@ def machine(
     monkeypatch.setattr(mountpoint, "_MOUNTINFO", base / "mountinfo")
     monkeypatch.setattr(device, "_DEVICE", base / "fuse")
     monkeypatch.setattr(device, "_FUSE_CONF", base / "fuse.conf")
-    monkeypatch.setattr(doctor, "_INOTIFY", base / "inotify")
+    monkeypatch.setattr(this_machine, "_INOTIFY", base / "inotify")
     for name in list(os.environ):
         if name.startswith("STOREFS_"):
             monkeypatch.delenv(name)
@@ -180,6 +181,6 @@ def test_few_watches(machine: Machine) -> None:
 
 
 def test_a_clock_that_never_was_set(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_BORN", time.time() + 1000)
+    monkeypatch.setattr(this_machine, "_BORN", time.time() + 1000)
     [line] = machine.troubles()
     assert line.startswith("fail  the clock shows")
