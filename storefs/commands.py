@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from storefs.mountpoint import Mounted
+    from storefs.mountinfo import Mounted
 
 _SYNC_PATIENCE = 300.0
 """Seconds: a first look at a large, distant store takes long, and rightly so."""

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from storefs import checkup, device, machine, mountpoint, root
+from storefs import checkup, device, machine, mountinfo, mountpoint, root
 from storefs import settings as options
 from storefs.errors import Exit, Quit
 from storefs.findings import Finding, guarded, refused
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from storefs.mountpoint import Mounted
+    from storefs.mountinfo import Mounted
     from storefs.settings import Settings
 
 _BACKEND_PATIENCE = 20.0
@@ -125,7 +125,7 @@ def _places(settings: Settings, place: Path, top: Mounted | None) -> Iterator[Fi
         step = "choose another mount point, or correct its rights"
         look = partial(checkup.mountpoint, place, empty=not settings.move_in)
         yield from guarded(str(place), step, look)
-    elif top.fstype != mountpoint.TYPE:
+    elif top.fstype != mountinfo.TYPE:
         yield Finding(
             "fail", f"{place} is a mount already ({top.fstype})", "choose another mount point"
         )

@@ -1,15 +1,14 @@
 """The directory a mount is made on: what is there now, and whether it can take a mount.
 
 Nothing here may hang: a system call on a mount whose daemon hangs never returns and cannot be
-killed. So /proc/self/mountinfo is asked first, links are read without touching a FUSE mount, and
-what must be asked of a mount is asked by a child process that can be left behind (`ask`).
+killed. So `mountinfo` is looked at first, and what must be asked of a mount is asked by a child
+process that can be left behind (`ask`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import select
 import shutil
 import signal
@@ -17,39 +16,25 @@ import stat
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from storefs import device, root
+from storefs import device, mountinfo, root
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from storefs.mountinfo import Mounted
     from storefs.settings import Settings
-
-TYPE = "fuse.storefs"
-"""What /proc/self/mountinfo calls our mounts; follows from `subtype=storefs`."""
 
 PATIENCE = 5.0
 """Seconds until a daemon that does not answer counts as hanging."""
 
-_MOUNTINFO = Path("/proc/self/mountinfo")
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
-_LINKS_MAX = 40
 _NAMES_SHOWN = 5
 _DEAD_LAYERS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """One line of mountinfo."""
-
-    path: Path
-    fstype: str
-    source: str
 
 
 class State(Enum):
@@ -62,19 +47,20 @@ class State(Enum):
 
 def ours() -> list[Path]:
     """The places where storefs mounts are, dead or alive, each once."""
-    return list(dict.fromkeys(mount.path for mount in _mounts() if mount.fstype == TYPE))
+    found = (mount.path for mount in mountinfo.mounts() if mount.fstype == mountinfo.TYPE)
+    return list(dict.fromkeys(found))
 
 
 def places() -> set[Path]:
     """Every place where something is mounted, whatever it is."""
-    return {mount.path for mount in _mounts()}
+    return {mount.path for mount in mountinfo.mounts()}
 
 
 def on_top(mountpoint: Path) -> tuple[Path, Mounted | None]:
     """The place without links, and the mount that is seen there, whatever it is."""
-    mounts = _mounts()
-    place = _resolve(mountpoint, mounts)
-    return place, _top(mounts, place)
+    mounts = mountinfo.mounts()
+    place = mountinfo.resolve(mountpoint, mounts)
+    return place, mountinfo.top(mounts, place)
 
 
 def state(path: Path) -> State:
@@ -93,7 +79,7 @@ def state(path: Path) -> State:
 def find(mountpoint: Path) -> Mounted | None:
     """The storefs mount at this place, dead or alive; None: there is none, or another on top."""
     _, top = on_top(mountpoint)
-    return top if top is not None and top.fstype == TYPE else None
+    return top if top is not None and top.fstype == mountinfo.TYPE else None
 
 
 def prepare(settings: Settings) -> None:
@@ -113,10 +99,10 @@ def clear(mountpoint: Path) -> Path:
     Raises Quit for a live mount, whoever made it.
     """
     for _ in range(_DEAD_LAYERS):
-        mounts = _mounts()
-        place = _resolve(mountpoint, mounts)
+        mounts = mountinfo.mounts()
+        place = mountinfo.resolve(mountpoint, mounts)
         _refuse_inside(place, mounts)
-        top = _top(mounts, place)
+        top = mountinfo.top(mounts, place)
         if top is None:
             return place
         _refuse_live(top)
@@ -178,49 +164,9 @@ def _collect(reader: int, end: float) -> bytes:
     raise TimeoutError(errno.ETIMEDOUT, "the mount does not answer")
 
 
-def _mounts() -> list[Mounted]:
-    """The mounts this process sees, those on top later. Fields: proc(5), /proc/pid/mountinfo."""
-    mounts = []
-    for line in _MOUNTINFO.read_bytes().splitlines():
-        fields, _, rest = line.partition(b" - ")
-        fstype, source = rest.split(b" ")[:2]
-        path = Path(_unescape(fields.split(b" ")[4]))
-        mounts.append(Mounted(path, _unescape(fstype), _unescape(source)))
-    return mounts
-
-
-def _unescape(field: bytes) -> str:
-    """Space, tab, newline and backslash stand there as three octal digits."""
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), field))
-
-
-def _top(mounts: Sequence[Mounted], place: Path) -> Mounted | None:
-    return next((mount for mount in reversed(mounts) if mount.path == place), None)
-
-
-def _resolve(path: Path, mounts: Sequence[Mounted]) -> Path:
-    """The path without links, asking neither mount points nor anything below our own mounts."""
-    points = {mount.path for mount in mounts}
-    ours = {mount.path for mount in mounts if mount.fstype == TYPE}
-    done = Path("/")
-    todo = list(reversed(path.parts[1:]))
-    links = 0
-    while todo and done not in ours:
-        name = todo.pop()
-        done = done.parent if name == ".." else done / name
-        if done in points or links == _LINKS_MAX:
-            continue
-        with suppress(OSError):
-            target = Path(os.readlink(done))
-            links += 1
-            done = Path("/") if target.is_absolute() else done.parent
-            todo += reversed([part for part in target.parts if part != "/"])
-    return done.joinpath(*reversed(todo))
-
-
 def _refuse_inside(place: Path, mounts: Sequence[Mounted]) -> None:
     for mount in mounts:
-        if mount.fstype == TYPE and mount.path in place.parents:
+        if mount.fstype == mountinfo.TYPE and mount.path in place.parents:
             raise Quit(
                 Exit.MOUNT_POINT,
                 f"{place} lies inside the storefs mount at {mount.path}: choose another place",
@@ -244,7 +190,7 @@ def _refuse_live(top: Mounted) -> None:
             f"the mount at {path} does not answer ({top.fstype}): end its process "
             "(pgrep -af storefs), then mount again",
         )
-    if top.fstype != TYPE:
+    if top.fstype != mountinfo.TYPE:
         raise Quit(
             Exit.MOUNT_POINT, f"{path} is a mount already ({top.fstype}): choose another place"
         )

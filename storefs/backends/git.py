@@ -11,7 +11,6 @@ import logging
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,8 +20,9 @@ from storefs import root
 from storefs.backends import git_place, git_remote, git_trees
 from storefs.backends.contract import Entry, LeftOut, Revision
 from storefs.backends.git_branch import Branch
-from storefs.backends.git_clone import Clone, usage
+from storefs.backends.git_clone import Clone
 from storefs.backends.git_errors import LostRace, Rejected, refusal_of, translate
+from storefs.backends.git_inspect import inspect
 from storefs.backends.git_plan import Plan, plan
 from storefs.backends.git_remote import Asked
 from storefs.errors import NotFound, StoreError, Unavailable
@@ -30,6 +30,7 @@ from storefs.paths import InvalidPath, check_path, may_be_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pygit2 import Oid, Repository, Tree
 
@@ -137,24 +138,9 @@ class Git:
 
     def _inspect(self, end: float) -> Mapping[str, object]:
         self._refresh(end)
-        size = {"clone": f"{usage(Path(self._repository.path))} bytes"}
-        if self._tip is None:
-            return {"tip": "none: the branch has no commit", "commits": 0, **size}
-        commit = self._repository[self._tip].peel(pygit2.Commit)
-        name = self._branch.name
-        return {
-            "tip": f"{self._tip} on {name}, by {commit.author.name}",
-            "tip time": float(commit.commit_time),
-            "commits": self._counted(),
-            **size,
-        }
-
-    def _counted(self) -> int | str:
-        """How long the history is; writers wait meanwhile, so not for long."""
-        assert self._tip is not None
-        end = time.monotonic() + self._deadline
-        found = self._branch.counted(self._repository, self._tip, end)
-        return "not counted in time" if found is None else found
+        # Writers wait while the history is counted, so not for long.
+        until = min(end, time.monotonic() + self._deadline)
+        return inspect(self._repository, self._branch, self._tip, until)
 
     def traits(self) -> Mapping[str, str]:
         """See Described.traits."""

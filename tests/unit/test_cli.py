@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import storefs
-from storefs import cli, device, mountpoint
+from storefs import cli, device, mountinfo
 from storefs.errors import Exit, Quit
 from storefs.settings import Settings
 
@@ -111,7 +111,7 @@ def restored() -> Iterator[None]:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: None) -> Path:
     for owner, name in (
-        (mountpoint, "_MOUNTINFO"),
+        (mountinfo, "_MOUNTINFO"),
         (device, "_DEVICE"),
         (device, "_FUSE_CONF"),
     ):

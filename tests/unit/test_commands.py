@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import storefs
-from storefs import cli, commands, mountpoint, screen
+from storefs import cli, commands, mountinfo, screen
 from storefs.errors import Exit
 
 # See test_mountpoint.py.
@@ -74,7 +74,7 @@ class Mount:
 @pytest.fixture
 def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mount:
     mount = Mount(Path(os.path.realpath(tmp_path)))
-    monkeypatch.setattr(mountpoint, "_MOUNTINFO", mount.mountinfo)
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", mount.mountinfo)
     monkeypatch.setenv("PATH", f"{mount.base}/bin:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
     return mount
@@ -252,8 +252,8 @@ def test_umount_of_a_mount_that_cannot_say_its_process(mount: Mount) -> None:
 
 def test_a_closed_pipe_is_no_traceback(mount: Mount) -> None:
     program = (
-        "import sys; from pathlib import Path; from storefs import cli, mountpoint; "
-        f"mountpoint._MOUNTINFO = Path({str(mount.mountinfo)!r}); "
+        "import sys; from pathlib import Path; from storefs import cli, mountinfo; "
+        f"mountinfo._MOUNTINFO = Path({str(mount.mountinfo)!r}); "
         f"sys.exit(cli.main(['status', {str(mount.path)!r}]))"
     )
     reader, writer = os.pipe()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storefs import cli, device, mountpoint
+from storefs import cli, device, mountinfo
 from storefs import machine as this_machine
 from storefs.errors import Exit
 
@@ -46,7 +46,7 @@ def machine(
 ) -> Machine:
     base = Path(os.path.realpath(tmp_path))
     found = Machine(base, capsys)
-    monkeypatch.setattr(mountpoint, "_MOUNTINFO", base / "mountinfo")
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", base / "mountinfo")
     monkeypatch.setattr(device, "_DEVICE", base / "fuse")
     monkeypatch.setattr(device, "_FUSE_CONF", base / "fuse.conf")
     monkeypatch.setattr(this_machine, "_INOTIFY", base / "inotify")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from storefs import device, mountpoint
+from storefs import device, mountinfo, mountpoint
 from storefs.errors import Exit, Quit
 from storefs.mountpoint import clear, find, prepare
 from storefs.settings import Settings
@@ -59,7 +59,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    monkeypatch.setattr(mountpoint, "_MOUNTINFO", machine.mountinfo)
+    monkeypatch.setattr(mountinfo, "_MOUNTINFO", machine.mountinfo)
     monkeypatch.setattr(device, "_FUSE_CONF", machine.fuse_conf)
     monkeypatch.setattr(device, "_DEVICE", machine.device)
     monkeypatch.setenv("PATH", f"{machine.bin}:/usr/bin:/bin")
