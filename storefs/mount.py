@@ -133,7 +133,7 @@ class Mount:
         self.stack = Stack(settings, backend, root, mirror, self._commit_later, raiser)
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
-        self._nursery.start_soon(self._attempt, self.stack.vfs.commit_later, inode, seconds)
+        self._nursery.start_soon(self._attempt, self.stack.scratch.commit_later, inode, seconds)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Everything from the first synchronisation to the last write."""
@@ -250,7 +250,7 @@ class Mount:
         """Scratch that nobody made valid, and deletes whose name did not return."""
         while True:
             await trio.sleep(_TICK)
-            await self.stack.vfs.expire_scratch()
+            await self.stack.scratch.expire()
             for path in self.stack.renames.due():
                 seconds = self._settings.deadline
                 self._nursery.start_soon(self._attempt, self.stack.renames.let_go, path, seconds)
@@ -297,7 +297,7 @@ class Mount:
                 await self.stack.committer.flush(inode, deadline)
             except (FileError, OSError) as error:
                 log.warning("%s", error)
-            await self.stack.vfs.give_up(inode)
+            await self.stack.scratch.give_up(inode)
         for path in list(self.stack.documents.held_back):
             await self.stack.renames.let_go(path, self._settings.deadline)
         await self.stack.sending.drain()
@@ -305,4 +305,4 @@ class Mount:
     async def _keep_changes(self) -> None:
         """What could not be sent in time becomes a conflict copy."""
         for inode in self.stack.documents.inodes.edited():
-            await self.stack.vfs.give_up(inode)
+            await self.stack.scratch.give_up(inode)

@@ -34,6 +34,7 @@ from storefs.refresh import Refresh
 from storefs.removals import Removals
 from storefs.rename import Renames
 from storefs.report import Report
+from storefs.scratch import Scratch
 from storefs.sending import Sending
 from storefs.settling import Settling
 from storefs.store import Store
@@ -84,7 +85,8 @@ class Stack:
         outgoing.wake = self.store.on_return = self.sending.wake
         self.renames = Renames(self.committer, self._local)
         self.reconcile = self._reconcile()
-        self.vfs = self._vfs(self._control(), commit_later)
+        self.scratch = Scratch(self.documents, self.committer, commit_later, settings.deadline)
+        self.vfs = self._vfs(self._control())
 
     def _invalidate(self, ino: int) -> None:
         """For the raiser: from here on nobody may read, and the kernel cache, what stood before."""
@@ -131,7 +133,7 @@ class Stack:
         }
         return Control(self._inodes, self._root.dir_fd, report.status, self._sync, orders, answers)
 
-    def _vfs(self, control: Control, commit_later: Callable[[Inode, float], None]) -> Vfs:
+    def _vfs(self, control: Control) -> Vfs:
         settings = self._settings
         names = Names(
             self._inodes, self.documents, self.committer, self.renames, self._local, control,
@@ -139,7 +141,7 @@ class Stack:
         )  # fmt: skip
         return Vfs(
             self._inodes, self.documents.handles, self.documents, self.committer, self.sending,
-            self._local, control, names, commit_later, settings.deadline,
+            self._local, control, names, self.scratch, settings.deadline,
         )  # fmt: skip
 
     def first_sync(self) -> FirstSync:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from storefs import xattrs
 from storefs.control import MODES
-from storefs.documents import SCRATCH_SECONDS
 from storefs.errors import (
     BadHandle,
     FileError,
     Gone,
-    NoAttribute,
     NotPermitted,
     NotSupported,
     ReadOnly,
@@ -31,7 +30,7 @@ from storefs.inodes import Kind
 from storefs.raising import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from storefs.commit import Committer
     from storefs.control import Control
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from storefs.inodes import Inode, Inodes
     from storefs.localfiles import LocalFiles
     from storefs.names import Names
+    from storefs.scratch import Scratch
     from storefs.sending import Sending
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ _AT_A_TIME = 256
 """Names of a listing looked at together; the kernel asks for some 180."""
 
 _DOCUMENT_MODE = stat.S_IFREG | 0o600
-_ATTRIBUTES = ("user.storefs.state", "user.storefs.revision", "user.storefs.error")
 
 
 class Attributes(NamedTuple):
@@ -90,8 +89,7 @@ class Vfs:
     local: LocalFiles
     control: Control
     names: Names
-    background: Callable[[Inode, float], None]
-    """Commit an inode's changed bytes after so many seconds, if they are valid."""
+    scratch: Scratch
     deadline: float
     """Seconds a call may wait for the backend."""
 
@@ -160,7 +158,7 @@ class Vfs:
             self.documents.resize(inode, size, handle)
             if handle is None and inode.edit is not None:
                 inode.edit.scheduled = True
-                self.background(inode, TRUNCATE_SECONDS)
+                self.scratch.background(inode, TRUNCATE_SECONDS)
 
     def open(self, ino: int, flags: int) -> int:
         """Open a file; returns the handle's number. Raises FileError, OSError."""
@@ -263,57 +261,8 @@ class Vfs:
         if inode.kind is Kind.LOCAL and inode.opens == 0 and inode.linked:
             self.local.close(inode)
         if inode.kind is Kind.DOCUMENT and handle.writable:
-            self._end_change(inode, wrote=handle.wrote)
+            self.scratch.after_release(inode, wrote=handle.wrote)
         self.inodes.settle(inode)
-
-    def _end_change(self, inode: Inode, *, wrote: bool) -> None:
-        edit = inode.edit
-        if edit is not None and edit.changed and inode.linked:
-            if wrote and edit.refused != edit.sequence:
-                edit.scheduled = True
-                self.background(inode, 0.0)
-            elif not self.handles.wrote(inode):
-                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
-        self.documents.marks.over(inode.path)
-
-    async def commit_later(self, inode: Inode, seconds: float) -> None:
-        """The background commit: whoever wrote is gone, so a refusal is only logged."""
-        await trio.sleep(seconds)
-        try:
-            await self.committer.flush(inode, trio.current_time() + self.deadline)
-        except (FileError, OSError) as error:
-            log.warning("%s", error)
-        finally:
-            if inode.edit is not None:
-                inode.edit.scheduled = False
-                self._end_change(inode, wrote=False)
-
-    async def expire_scratch(self) -> None:
-        """Give up empty and invalid bytes whose time is over; the last valid version returns."""
-        now = time.monotonic()
-        for inode in [inode for inode, due in self.documents.scratch.items() if due <= now]:
-            await self.give_up(inode)
-
-    async def give_up(self, inode: Inode) -> None:
-        """Drop bytes that never became valid; what is not empty is kept aside."""
-        self.documents.scratch.pop(inode, None)
-        edit = inode.edit
-        if edit is None or not edit.changed or not inode.linked:
-            return
-        sequence = edit.sequence
-        try:
-            if edit.data:
-                deadline = trio.current_time() + self.deadline
-                copy = await self.committer.keep(inode.path, bytes(edit.data), deadline)
-                log.warning("%s: what was written was never sent; it is in %s", inode.path, copy)
-        except OSError as error:  # a full disk: the bytes are nowhere else, so they stay
-            log.error("%s: what was written is neither sent nor kept: %s", inode.path, error)
-            if edit.sequence == sequence:
-                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
-            return
-        if edit.sequence == sequence:
-            edit.changed = False
-            self.documents.marks.show(inode.path)
 
     def opendir(self, ino: int) -> int:
         """Take a snapshot of a directory's names; returns its number."""
@@ -339,34 +288,12 @@ class Vfs:
 
     def xattrs(self, ino: int) -> tuple[str, ...]:
         """The names of the extended attributes."""
-        inode = self.inodes.get(ino)
-        return _ATTRIBUTES if inode.kind in (Kind.DOCUMENT, Kind.LOCAL) else ()
+        return xattrs.names(self.inodes.get(ino))
 
     def xattr(self, ino: int, name: str) -> bytes:
         """The value of one extended attribute. Raises NoAttribute."""
-        inode = self.inodes.get(ino)
-        if name not in _ATTRIBUTES or not self.xattrs(ino):
-            raise NoAttribute(f"{inode.path}: {name}")
-        edit = inode.edit if inode.kind is Kind.DOCUMENT else None
-        invalid = (
-            edit is not None
-            and edit.changed
-            and (edit.refused == edit.sequence or not edit.data)  # made, and never written
-        )
-        if name == "user.storefs.revision":
-            return (self.documents.expect(inode.path) or "").encode()
-        waits = self.documents.pending.get(inode.path) if inode.kind is Kind.DOCUMENT else None
-        if name == "user.storefs.error":
-            if waits is not None:
-                return (waits.refused or self.committer.outgoing.store.error).encode()
-            return b"empty or invalid, not sent" if invalid else b""
-        if inode.kind is Kind.LOCAL:
-            return b"local"
-        if invalid:
-            return b"invalid"
-        if waits is not None:
-            return b"refused" if waits.refused else b"pending"
-        return b"pending" if edit is not None and edit.changed else b"synced"
+        store = self.committer.outgoing.store
+        return xattrs.value(self.inodes.get(ino), name, self.documents, store.error)
 
     def refuse_xattr(self, ino: int, name: str) -> NotSupported:
         """What setting an extended attribute answers: they are not kept."""

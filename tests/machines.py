@@ -24,6 +24,7 @@ from storefs import (
     reconcile,
     removals,
     rename,
+    scratch,
     settling,
     vfs,
 )
@@ -52,7 +53,7 @@ PROGRAM = 1
 
 _TIMED = (
     arrivals, commit, documents, firstsync, handles, marks, names, raising, reconcile, removals,
-    rename, settling, vfs,
+    rename, scratch, settling, vfs,
 )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ class Machine:
         self.documents = self.mount.stack.documents
         self.later: list[Inode] = []
         """Whose commit in the background is due."""
-        self.vfs.background = lambda inode, seconds: self.later.append(inode)
+        self.mount.stack.scratch.background = lambda inode, seconds: self.later.append(inode)
         self._alive = trio.CancelScope()
 
     async def start(self, nursery: trio.Nursery) -> Machine:
@@ -281,8 +282,8 @@ class Machine:
         """What the mount's own clockwork does: background commits, scratch, deletes held back."""
         later, self.later = self.later, []
         for inode in later:
-            await self.vfs.commit_later(inode, 0.0)
-        await self.vfs.expire_scratch()
+            await self.mount.stack.scratch.commit_later(inode, 0.0)
+        await self.mount.stack.scratch.expire()
         for path in self.mount.stack.renames.due():
             await self.mount.stack.renames.let_go(path, self.settings.deadline)
         if self.mount.stack.store.online:

@@ -37,6 +37,7 @@ KNOWN_BY = {
         "reconcile.py",
         "recovery.py",
         "rename.py",
+        "scratch.py",
         "sending.py",
         "spin.py",  # stands in for it in pyfuse3
         "store.py",
