@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from storefs import checkup, device, machine, mountinfo, mountpoint, root
+from storefs import apart, checkup, device, machine, mountinfo, mountpoint
 from storefs import settings as options
 from storefs.errors import Exit, Quit
 from storefs.findings import Finding, guarded, refused
@@ -137,7 +137,7 @@ def _places(settings: Settings, place: Path, top: Mounted | None) -> Iterator[Fi
 
 
 def _lie_apart(settings: Settings) -> str:
-    root.check_places(settings, settings.mirror)
+    apart.check_places(settings, settings.mirror)
     return "mount point, root and local store lie apart"
 
 

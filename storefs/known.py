@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storefs import natives
 from storefs import settings as defaults
 from storefs.root import STATE
-from storefs.settings import native
 
 if TYPE_CHECKING:
     from storefs.settings import Settings
@@ -57,7 +57,7 @@ def remember(settings: Settings, identity: str) -> None:
 
 def _key(settings: Settings) -> str:
     """What names the store, digested; a password is not part of it. Empty: nothing to know."""
-    values = [native(settings.env, name) for name in _VARIABLES.get(settings.backend, ())]
+    values = [natives.value(settings.env, name) for name in _VARIABLES.get(settings.backend, ())]
     if not values:
         return ""
     said = "\n".join(_PASSWORD.sub("", value) for value in values)

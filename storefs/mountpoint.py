@@ -19,7 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from storefs import device, mountinfo, root
+from storefs import apart, device, mountinfo
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def prepare(settings: Settings) -> None:
     """
     _check_fuse(settings)
     place = clear(settings.mountpoint)
-    root.check_places(settings, settings.mirror)
+    apart.check_places(settings, settings.mirror)
     _check_directory(place, empty=not settings.move_in)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from storefs import envfile, values
+from storefs import envfile, natives, values
 from storefs.errors import Exit, Quit
 
 if TYPE_CHECKING:
@@ -25,18 +25,6 @@ _DEADLINES = {"s3": 10.0, "git": 20.0}
 _DIR_WAITS = {"git": 10.0}
 _POLL_INTERVALS = {"postgres": 5.0, "s3": 5.0, "git": 10.0}
 """What a backend needs by itself, where it differs from the defaults below; seconds."""
-
-_NATIVE = {"PGSTORE_DSN": "postgres", "OBJECTSTORE_ENDPOINT": "s3", "GITSTORE_GIT_URL": "git"}
-"""The variables by which the proxy's own stores are switched on, the strongest first."""
-
-_STORE_VARIABLES = (
-    "PGSTORE_DSN", "PGSTORE_SCHEMA", "PGSTORE_LOCAL_PATH",
-    "OBJECTSTORE_ENDPOINT", "OBJECTSTORE_BUCKET", "OBJECTSTORE_ACCESS_KEY",
-    "OBJECTSTORE_SECRET_KEY", "OBJECTSTORE_LOCAL_PATH",
-    "GITSTORE_GIT_URL", "GITSTORE_GIT_USERNAME", "GITSTORE_GIT_TOKEN", "GITSTORE_GIT_BRANCH",
-    "GITSTORE_LOCAL_PATH",
-)  # fmt: skip
-"""All that the proxy itself reads of them."""
 
 _PREFIX = "STOREFS_"
 _TEST_PREFIX = "STOREFS_TEST_"
@@ -122,7 +110,7 @@ def load(argv_options: Mapping[str, object], environ: Mapping[str, str], cwd: Pa
         for name, parse in _parsers(env, cwd).items()
         if (value := _read(name, argv_options, env, parse)) is not None
     }
-    backend, chosen, ignored = _choose(given, env)
+    backend, chosen, ignored = natives.choose(given.get("backend"), env)
     if given.get("owner") is not None:
         given["allow_other"] = True
     given.setdefault("local_store", locate(LOCAL_STORE, env, cwd))
@@ -278,44 +266,3 @@ def _parsers(env: Mapping[str, str], cwd: Path) -> dict[str, Callable[[str], Any
         "restart_on_config_replace": values.flag,
         "log_level": values.one_of("debug", "info", "warning", "error"),
     }
-
-
-def without_stores(env: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a program that must not open the store itself.
-
-    Every variable of the native stores is there in both spellings, and blank: the proxy takes
-    blank for unset, and its own `.env` reading leaves alone what is there.
-    """
-    known = {*_STORE_VARIABLES, *(name.upper() for name in env if of_store(name))}
-    spellings = known | {name.lower() for name in known} | {name for name in env if of_store(name)}
-    return {**env, **dict.fromkeys(spellings, "")}
-
-
-def of_store(name: str) -> bool:
-    """Whether a variable is one of the native stores', in either spelling."""
-    return name.upper().startswith(("PGSTORE_", "OBJECTSTORE_", "GITSTORE_"))
-
-
-def _choose(given: Mapping[str, object], env: Mapping[str, str]) -> tuple[str, str, list[str]]:
-    """The backend, the sentence that says why, and the variables that name others.
-
-    Raises Quit for a backend that is named, and whose place is not.
-    """
-    present = [name for name in _NATIVE if native(env, name)]
-    if named := given.get("backend"):
-        backend, cause = str(named), "it was asked for by name"
-        ignored = [name for name in present if _NATIVE[name] != backend]
-        for name in _NATIVE:
-            if _NATIVE[name] == backend and name not in present:
-                raise Quit(Exit.SETTINGS, f"{name} must be set for the backend {backend}")
-    elif present:
-        backend, cause, ignored = _NATIVE[present[0]], f"{present[0]} is set", present[1:]
-    else:
-        backend, cause, ignored = "local", f"none of {', '.join(_NATIVE)} is set", []
-    chosen = f"backend {backend}: {cause}"
-    return backend, f"{chosen}; ignored: {', '.join(ignored)}" if ignored else chosen, ignored
-
-
-def native(env: Mapping[str, str], name: str) -> str:
-    """A variable of the native stores: either spelling, trimmed, blank = unset."""
-    return env.get(name, "").strip() or env.get(name.lower(), "").strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from storefs import backends, mountpoint, paths
+from storefs import backends, mountpoint, natives, paths
 from storefs import settings as options
 from storefs.backends.flat import Flat, path_of
 from storefs.backends.memory import Memory
@@ -55,7 +55,7 @@ def parse(words: str, given: Mapping[str, object], environ: Mapping[str, str], c
     named = {**given, "backend": kind}
     if rest:
         # Only what this file says counts: the other side may have the same variables.
-        environ = {name: text for name, text in environ.items() if not options.of_store(name)}
+        environ = {name: text for name, text in environ.items() if not natives.of_store(name)}
         named["env_file"] = [rest]
     return Side(words, options.load(named, environ, cwd))
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pygit2
 
+from storefs import natives
 from storefs import settings as words
 from storefs.errors import Exit, Quit
 
@@ -56,17 +57,17 @@ class Place:
 def place(settings: Settings) -> Place:
     """The repository of the GITSTORE_* variables. Raises Quit for a missing or impossible one."""
     env = settings.env
-    url = words.native(env, "GITSTORE_GIT_URL")
+    url = natives.value(env, "GITSTORE_GIT_URL")
     if not url:
         raise _quit(f"the git backend needs GITSTORE_GIT_URL, such as {_EXAMPLES}")
     known = _scp(url) or _parsed(url)
-    user = words.native(env, "GITSTORE_GIT_USERNAME") or known.user or USER
+    user = natives.value(env, "GITSTORE_GIT_USERNAME") or known.user or USER
     return Place(
         scheme=known.scheme,
         url=known.url.format(user=f"{user}@" if known.scheme == "ssh" else ""),
-        branch=_branch(words.native(env, "GITSTORE_GIT_BRANCH")),
+        branch=_branch(natives.value(env, "GITSTORE_GIT_BRANCH")),
         user=user,
-        token=words.native(env, "GITSTORE_GIT_TOKEN") or known.password,
+        token=natives.value(env, "GITSTORE_GIT_TOKEN") or known.password,
         keys=_keys(settings) if known.scheme == "ssh" else (),
         max_commits=_max_commits(env),
     )
@@ -125,7 +126,7 @@ def _branch(name: str) -> str:
 
 
 def _keys(settings: Settings) -> tuple[Path, ...]:
-    if named := words.native(settings.env, "GITSTORE_GIT_SSH_KEY"):
+    if named := natives.value(settings.env, "GITSTORE_GIT_SSH_KEY"):
         key = words.locate(named, settings.env, settings.directory)
         if not key.is_file():
             raise _quit(f"GITSTORE_GIT_SSH_KEY: there is no file {key}")
@@ -135,7 +136,7 @@ def _keys(settings: Settings) -> tuple[Path, ...]:
 
 
 def _max_commits(env: Mapping[str, str]) -> int:
-    text = words.native(env, "GITSTORE_MAX_COMMITS")
+    text = natives.value(env, "GITSTORE_MAX_COMMITS")
     if not text:
         return MAX_COMMITS
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1_000_000:

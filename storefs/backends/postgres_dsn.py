@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote_plus
 from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict
 
+from storefs import natives
 from storefs.errors import Exit, Quit
-from storefs.settings import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +77,7 @@ def place_of(env: Mapping[str, str], deadline: float) -> Place:
     What the DSN leaves open comes from libpq's own variables, such as PGPASSWORD. Raises Quit
     for a DSN that cannot be understood; the message never holds a part of it.
     """
-    dsn = native(env, "PGSTORE_DSN")
+    dsn = natives.value(env, "PGSTORE_DSN")
     if not dsn:
         raise Quit(Exit.SETTINGS, "PGSTORE_DSN is not set: postgresql://USER@HOST/DATABASE")
     known = {each.keyword.decode(): each for each in pq.Conninfo.get_defaults()}
@@ -92,10 +92,10 @@ def place_of(env: Mapping[str, str], deadline: float) -> Place:
         given["options"] = f"{given.get('options', '')} {parameters}".strip()
     return Place(
         conninfo={**_limits(deadline), **given, **_never_longer(given, deadline)},
-        schema=native(env, "PGSTORE_SCHEMA"),
+        schema=natives.value(env, "PGSTORE_SCHEMA"),
         usual="public" if usual in ("", "$user") else usual,
-        config_table=native(env, "PGSTORE_CONFIG_TABLE") or "config_store",
-        auth_table=native(env, "PGSTORE_AUTH_TABLE") or "auth_store",
+        config_table=natives.value(env, "PGSTORE_CONFIG_TABLE") or "config_store",
+        auth_table=natives.value(env, "PGSTORE_AUTH_TABLE") or "auth_store",
         connections=size,
         plain=plain,
     )

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from storefs import paths
+from storefs import natives, paths
 from storefs.backends.contract import check_place
 from storefs.errors import Exit, Invalid, Quit
-from storefs.settings import native
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +74,8 @@ def check_key(path: str, place: Place) -> None:
 
 def place_of(env: Mapping[str, str]) -> Place:
     """The place that the OBJECTSTORE_* variables name. Raises Quit for what is missing or wrong."""
-    endpoint = _endpoint(native(env, "OBJECTSTORE_ENDPOINT"))
-    values = {name: native(env, name) for name in _NEEDED}
+    endpoint = _endpoint(natives.value(env, "OBJECTSTORE_ENDPOINT"))
+    values = {name: natives.value(env, name) for name in _NEEDED}
     if missing := [name for name, value in values.items() if not value]:
         raise _wrong(f"{' and '.join(missing)} must be set for the backend s3")
     bucket, access_key, secret_key = values.values()
@@ -88,7 +87,7 @@ def place_of(env: Mapping[str, str]) -> Place:
         raise _wrong(
             "OBJECTSTORE_BACKUP_PREFIX lies among the documents: choose one beside them, as backup"
         )
-    region = native(env, "OBJECTSTORE_REGION")
+    region = natives.value(env, "OBJECTSTORE_REGION")
     return Place(endpoint, bucket, access_key, secret_key, prefix, backup, region)
 
 
@@ -115,7 +114,7 @@ def _endpoint(text: str) -> str:
 
 
 def _prefix(env: Mapping[str, str], name: str) -> str:
-    prefix = native(env, name).strip("/")
+    prefix = natives.value(env, name).strip("/")
     if not prefix:
         return ""
     try:

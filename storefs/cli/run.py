@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storefs import natives
 from storefs import settings as options
 from storefs.cli import mount
 from storefs.cli.command import Command, working_directory
@@ -56,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     words = run.filled(words, place, subdir)
     config = _watched(settings, place, subdir)
     ground = _made(settings) if used is None else used
-    env = options.without_stores(settings.env)
+    env = natives.blanked(settings.env)
     try:
         return run.Runner(ground, words, env, settings.stop_timeout, config).run()
     except run.NotStarted as failure:

@@ -13,8 +13,9 @@ from typing import cast
 import pytest
 
 from storefs import root
+from storefs.apart import check_places
 from storefs.errors import Exit, Quit
-from storefs.root import Root, check_places, default_place, open_root, place_of
+from storefs.root import Root, default_place, open_root, place_of
 from storefs.settings import Settings
 
 
@@ -267,7 +268,7 @@ def test_bind_mounts_hide_nothing(tmp_path: Path) -> None:
     for name in ("mnt", "bind"):
         (tmp_path / name).mkdir()
     program = (
-        "from pathlib import Path; from storefs.root import _lies_in as inside; "
+        "from pathlib import Path; from storefs.apart import _lies_in as inside; "
         "print(inside(Path('bind/deep/root'), Path('mnt')), inside(Path('bind'), Path('store')))"
     )
     script = 'mount --bind mnt bind; exec "$0" -c "$1"'
