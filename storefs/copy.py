@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from storefs import root, sides
+from storefs import sides
+from storefs.aside import SetAside
 from storefs.backends.contract import Delete, Described, Put
 from storefs.content import same_value
 from storefs.errors import Conflict, Exit, Quit, StoreError, Unavailable
-from storefs.kept import Kept, Place
 from storefs.mirror import digest_of
 from storefs.progress import Progress
 
@@ -78,9 +78,9 @@ def run(source: Side, target: Side, wishes: Wishes) -> Exit:
             other = undo.enter_context(sides.opened(target, writes=not wishes.dry_run))
         if one.identity == other.identity:
             raise Quit(Exit.USAGE, f"both sides are {one.identity}: name two stores")
-        copies = Copies(target, other.identity)
-        undo.callback(copies.close)
-        copy = Copy(one, other, wishes, copies.keep)
+        aside = SetAside(target, other.identity)
+        undo.callback(aside.close)
+        copy = Copy(one, other, wishes, aside.keep)
         try:
             code = copy.run()
         except Unavailable as error:
@@ -89,42 +89,8 @@ def run(source: Side, target: Side, wishes: Wishes) -> Exit:
             ) from None
         except StoreError as error:
             raise Quit(Exit.FAILED, str(error)) from None
-        print(copy.summary(copies.place), flush=True)
+        print(copy.summary(aside.place), flush=True)
         return code
-
-
-class Copies:
-    """The conflicts folder of the target's root, opened when the first copy is kept."""
-
-    def __init__(self, target: Side, identity: str) -> None:
-        self._target, self._identity = target, identity
-        self._root: root.Root | None = None
-        self._kept: Kept | None = None
-
-    @property
-    def place(self) -> str:
-        """Where copies were kept, empty if none were."""
-        return str(self._root.path / Place.CONFLICTS.value) if self._root else ""
-
-    def keep(self, path: str, data: bytes) -> None:
-        """Have a version on this disk before it is replaced. Raises Quit."""
-        if self._kept is None:
-            self._root = root.open_beside(self._target.settings, self._identity)
-            self._kept = Kept(self._root.dir_fd)
-        try:
-            self._kept.keep(Place.CONFLICTS, path, data)
-        except OSError as error:
-            raise Quit(
-                Exit.FAILED,
-                f"{path}: not replaced, for the old version cannot be kept in {self.place}: "
-                f"{error.strerror}",
-            ) from None
-
-    def close(self) -> None:
-        """Give the root back."""
-        if self._kept is not None and self._root is not None:
-            self._kept.close()
-            self._root.close()
 
 
 @dataclass(slots=True)
