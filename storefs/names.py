@@ -162,7 +162,7 @@ class Names:
         if wanted is None:
             return False
         self._check_current(wanted, valid=inode.linked)
-        self.documents.settling.raised(inode.path)
+        self.documents.settling.raised(inode.path, self.raiser.undrained())
         return True
 
     async def mkdir(self, parent: int, raw: bytes, tid: int) -> Inode:

@@ -163,6 +163,15 @@ class Raiser:
                 now is not None and (now.event, now.path) == (event, path)
             )
 
+    def undrained(self) -> float:
+        """Seconds until a program that watches may have taken everything raised so far.
+
+        Of all directories together: the proxy takes the events of all its watches in one row.
+        """
+        with self._lock:
+            taken = [worker.drained[-1] for worker in self._workers.values() if worker.drained]
+        return max(0.0, max(taken, default=0.0) - time.monotonic())
+
     @property
     def waiting(self) -> int:
         """How many events are queued or under way."""

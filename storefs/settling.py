@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 SETTLE = 1.0
-"""Seconds after its event for which a change from elsewhere may still be unread."""
+"""Seconds for which a change from elsewhere may still be unread, once its event is the next."""
 
 _GROUPS = 8
 """Superseded token groups remembered for each document."""
@@ -88,10 +88,13 @@ class Settling:
             for one in over:
                 del self._deliveries[one]
 
-    def raised(self, path: str) -> None:
-        """The event of the last delivery has arisen."""
+    def raised(self, path: str, behind: float) -> None:
+        """The event of the last delivery has arisen, and is read after `behind` seconds of others.
+
+        The proxy sleeps 50 ms for each event of a removal before it takes the next one.
+        """
         if delivery := self._deliveries.get(path):
-            delivery.until = time.monotonic() + SETTLE
+            delivery.until = time.monotonic() + behind + SETTLE
 
     def base(self, path: str) -> tuple[bytes, ...]:
         """The versions that a write beginning now may have started from; none: the present one."""

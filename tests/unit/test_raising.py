@@ -253,6 +253,23 @@ def test_the_drain_that_is_assumed(event: Event, rate: int, clock: Clock) -> Non
     assert worker.pause(event) > 0
 
 
+def test_what_a_watcher_has_ahead_of_it(raiser: Raiser, tmp_path: Path, clock: Clock) -> None:
+    """Of all directories: one that is busy with removals takes no other event meanwhile."""
+    assert raiser.undrained() == 0
+    for number in range(20):
+        (tmp_path / f"auths/{number}.json").write_bytes(b"{}")
+        raiser.request(Raise(Event.REMOVED, f"auths/{number}.json", 1))
+    until(lambda: raiser.raised == 20, "all removals")
+    assert raiser.undrained() == pytest.approx(1.0)
+    clock.now += 0.4
+    assert raiser.undrained() == pytest.approx(0.6)
+    raiser.request(Raise(Event.CREATED, "config/a.json", 1))
+    until(lambda: raiser.raised == 21, "one more")
+    assert raiser.undrained() == pytest.approx(0.6)
+    clock.now += 1
+    assert raiser.undrained() == 0
+
+
 def test_stop_waits_for_those_under_way_and_says_so(
     raiser: Raiser, gate: Gate, tmp_path: Path
 ) -> None:

@@ -117,6 +117,25 @@ async def test_later_a_writer_has_read_it(
         assert stored(it.memory)[A] == BEFORE
 
 
+async def test_events_ahead_of_it_are_read_first(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher that is busy with removals for 5 s has read nothing that was raised after them."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        monkeypatch.setattr(machine.workers, "undrained", lambda: 5.0)
+        await machine.put(A, BEFORE)
+        remote(it.memory, A, DELIVERED)
+        await machine.settle()
+        it.clock.jump(4.9 + SETTLE)
+        await machine.put(A, BEFORE)
+        assert stored(it.memory)[A] == DELIVERED
+        await machine.settle()
+        it.clock.jump(5.1 + SETTLE)
+        await machine.put(A, BEFORE)
+        assert stored(it.memory)[A] == BEFORE
+
+
 async def test_a_delivery_counts_until_its_event_has_been_raised(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
