@@ -20,6 +20,8 @@ from storefs.paths import CONFIG
 from storefs.settling import Settling
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storefs.backends.contract import Revision
     from storefs.generations import Generations
     from storefs.handles import Handle, Handles
@@ -83,6 +85,8 @@ class Documents:
     """By inode: what stood before an install whose event is not raised. A raise worker drops it."""
     scratch: dict[Inode, float] = field(default_factory=dict)
     """Closed with empty or invalid bytes: inode -> when the last valid version returns."""
+    on_due: Callable[[], None] = lambda: None
+    """Told when something was added to these two: somebody must look once its time is over."""
 
     def busy(self, path: str) -> bool:
         """Whether a change by a program of this machine is under way."""
@@ -90,6 +94,16 @@ class Documents:
             return True
         inode = self.inodes.find(path)
         return inode is not None and inode.kind is Kind.DOCUMENT and self.changing(inode)
+
+    def hold_back(self, path: str, seconds: float) -> None:
+        """The document has got a local name; unless its own returns it is deleted."""
+        self.held_back[path] = time.monotonic() + seconds
+        self.on_due()
+
+    def keep_scratch(self, inode: Inode) -> None:
+        """Show empty or invalid bytes for a while."""
+        self.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+        self.on_due()
 
     def changing(self, inode: Inode) -> bool:
         """Whether bytes of this document may still go to the backend by themselves."""

@@ -128,9 +128,15 @@ class Mount:
         self._settings, self._root, self._index = settings, root, index
         self._ended = trio.Event()
         self._told = trio.Event()
+        self._due = trio.Event()
+        """Something in the documents is shown for a limited time."""
         self._starting = trio.CancelScope()
         self._serving = trio.CancelScope()
         self.stack = Stack(settings, backend, root, mirror, self._commit_later, raiser)
+        self.stack.documents.on_due = self._look_later
+
+    def _look_later(self) -> None:
+        self._due.set()
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
         self._nursery.start_soon(self._attempt, self.stack.scratch.commit_later, inode, seconds)
@@ -248,12 +254,18 @@ class Mount:
 
     async def _expire(self) -> None:
         """Scratch that nobody made valid, and deletes whose name did not return."""
+        documents = self.stack.documents
         while True:
-            await trio.sleep(_TICK)
-            await self.stack.scratch.expire()
-            for path in self.stack.renames.due():
-                seconds = self._settings.deadline
-                self._nursery.start_soon(self._attempt, self.stack.renames.let_go, path, seconds)
+            await self._due.wait()
+            self._due = trio.Event()
+            while documents.scratch or documents.held_back:
+                await trio.sleep(_TICK)
+                await self.stack.scratch.expire()
+                for path in self.stack.renames.due():
+                    seconds = self._settings.deadline
+                    self._nursery.start_soon(
+                        self._attempt, self.stack.renames.let_go, path, seconds
+                    )
 
     async def _obey(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Signals, from before the first synchronisation to the last write.

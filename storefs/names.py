@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from storefs import paths
-from storefs.documents import SCRATCH_SECONDS
 from storefs.errors import (
     DirectoryNotEmpty,
     EntryExists,
@@ -146,7 +144,7 @@ class Names:
         if inode.kind is Kind.LOCAL:
             self.local.close(inode)
         else:
-            self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+            self.documents.keep_scratch(inode)
         return inode
 
     def _check_current(self, wanted: Raise, *, valid: bool) -> None:

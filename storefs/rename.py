@@ -215,7 +215,7 @@ class Renames:
             if source.opens:
                 self.local.open(source)
             if old in documents.mirror.records:
-                documents.held_back[old] = time.monotonic() + HELD_BACK
+                documents.hold_back(old, HELD_BACK)
             documents.generations.advance(old)
             documents.marks.removed(old)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from storefs.documents import SCRATCH_SECONDS
 from storefs.errors import FileError
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Scratch:
                 edit.scheduled = True
                 self.background(inode, 0.0)
             elif not self.documents.handles.wrote(inode):
-                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+                self.documents.keep_scratch(inode)
         self.documents.marks.over(inode.path)
 
     async def commit_later(self, inode: Inode, seconds: float) -> None:
@@ -81,7 +80,7 @@ class Scratch:
         except OSError as error:  # a full disk: the bytes are nowhere else, so they stay
             log.error("%s: what was written is neither sent nor kept: %s", inode.path, error)
             if edit.sequence == sequence:
-                self.documents.scratch[inode] = time.monotonic() + SCRATCH_SECONDS
+                self.documents.keep_scratch(inode)
             return
         if edit.sequence == sequence:
             edit.changed = False

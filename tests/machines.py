@@ -19,7 +19,6 @@ from storefs import (
     firstsync,
     handles,
     marks,
-    names,
     raising,
     reconcile,
     removals,
@@ -52,7 +51,7 @@ PROGRAM = 1
 """The thread id of every program."""
 
 _TIMED = (
-    arrivals, commit, documents, firstsync, handles, marks, names, raising, reconcile, removals,
+    arrivals, commit, documents, firstsync, handles, marks, raising, reconcile, removals,
     rename, scratch, settling, vfs,
 )  # fmt: skip
 

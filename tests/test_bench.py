@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.mount.harness import mounts_below, until
+from tests.servers.postgres_cluster import binaries
 
 pytestmark = [
     pytest.mark.user,
@@ -60,6 +62,16 @@ COMPARED: dict[str, dict[str, set[str]]] = {
 }
 """Part of the bench -> its figures, and whose times were measured for each."""
 
+COUNTED = {
+    "documents-local": ("documents", "change_p50_ms"),
+    "documents-postgres": ("documents", "change_p50_ms"),
+    "mounts-postgres": ("mounts", "event_p50_ms"),
+    "mounts-s3": ("mounts", "LISTs_a_minute"),
+    "mounts-git": ("mounts", "requests_a_minute"),
+    "commits-postgres": ("mounts", "ratio"),
+}
+"""Part of the scale -> over what it grows, and one of its numbers."""
+
 
 def begin(tmp_path: Path, part: str) -> subprocess.Popen[str]:
     """Without scripts/bench itself: that would first install what it finds out of date."""
@@ -101,6 +113,27 @@ def test_every_figure_is_measured_and_nothing_stays(tmp_path: Path, part: str) -
         assert line.split()[-1] == f"{figures['change']['goals'][0]['value'] / 8:.2f}"
         assert figures["memory_10k"]["megabytes"].keys() == {"storefs", "rclone"}
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "old.json"}
+
+
+@pytest.mark.skipif(binaries() is None, reason="no PostgreSQL server is installed")
+def test_every_part_of_the_scale_is_measured_and_drawn(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TOP / "scripts/lib")}
+    words = [sys.executable, "-m", "bench", "--dir", str(tmp_path)]
+    result = tmp_path / "scale.json"
+    more = ["--scale", "--quick", "--json", str(result)]
+    subprocess.run([*words, *more], cwd=TOP, env=env, check=True, timeout=280)
+    parts = json.loads(result.read_text())["scale"]
+    assert set(parts) == set(COUNTED)
+    for part, (over, column) in COUNTED.items():
+        assert len(parts[part]) == 2, part
+        assert parts[part][0][over] < parts[part][1][over], part
+        assert parts[part][1][column] > 0, part
+    drawn = tmp_path / "drawn"
+    subprocess.run([*words, "--plot", str(result), str(drawn)], cwd=TOP, env=env, check=True)
+    for picture in drawn.iterdir():
+        assert ET.parse(picture).getroot().tag.endswith("svg")
+    assert len([*drawn.iterdir()]) > 3
+    assert {path.name for path in tmp_path.iterdir()} == {"scale.json", "drawn"}
 
 
 def test_stopped_in_the_middle_it_takes_its_mounts_away(tmp_path: Path) -> None:

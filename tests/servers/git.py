@@ -259,7 +259,14 @@ class Apart(Host):
         assert process.stdin is not None
         assert process.stdout is not None
         self._orders, self._answers = process.stdin, process.stdout
+        self.pid = process.pid
         super().__init__(directory, int(self._answers.readline()), token)
+
+    def count(self) -> int:
+        """How many requests were let in."""
+        self._orders.write(b"count requests\n")
+        self._orders.flush()
+        return int(self._answers.readline())
 
     def set(self, name: str, value: str | int) -> None:
         """Set `token` or `status` of the `GitServer` there; in force when this returns."""
@@ -302,6 +309,9 @@ def main() -> None:
         print(server.port, flush=True)
         for order in sys.stdin:
             name, value = order.split()
+            if name == "count":
+                print(len(server.requests), flush=True)
+                continue
             setattr(server, name, type(getattr(server, name))(value))
             print("set", flush=True)
 

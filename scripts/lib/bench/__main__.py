@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import git, offline, postgres, report, s3, stages
+from bench import git, offline, plot, postgres, report, s3, scale, stages
 from bench.candidates import Broken
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.figures import Figure
 
 _RESULT = Path("build/bench.json")
+_SCALE_RESULT = Path("build/scale.json")
 _PARTS = {
     "local": stages.run,
     "s3": s3.run,
@@ -34,15 +35,17 @@ _PARTS = {
 def main(argv: Sequence[str]) -> int:
     """0: everything was measured, whether or not it reaches its figure; 1: it was not."""
     args = _parser().parse_args(argv)
+    if args.plot:
+        plot.write(*map(Path, args.plot))
+        return 0
     # So that every way out takes the mounts away.
     signal.signal(signal.SIGTERM, _stop)
     base = Path(tempfile.mkdtemp(prefix="storefs-bench.", dir=args.dir)).resolve()
     try:
-        scale = stages.QUICK if args.quick else stages.FULL
-        old = json.loads(args.compare.read_text()) if args.compare else None
-        figures = _run(base, scale, args.only or (), args.json)
-        if old is not None:
-            print(report.compared(figures, old))
+        if args.scale is not None:
+            scale.run(base, args.scale, args.json or _SCALE_RESULT, quick=args.quick)
+        else:
+            _measure(base, args)
     except (Broken, OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -50,6 +53,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     finally:
         _clear(base)
+
+
+def _measure(base: Path, args: argparse.Namespace) -> None:
+    old = json.loads(args.compare.read_text()) if args.compare else None
+    size = stages.QUICK if args.quick else stages.FULL
+    figures = _run(base, size, args.only or (), args.json or _RESULT)
+    if old is not None:
+        print(report.compared(figures, old))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,24 +72,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", choices=_PARTS, action="append", help="leave the others out; again for more"
     )
+    parser.add_argument(
+        "--scale", choices=scale.PARTS, nargs="*", help="how cost grows; all parts, or these"
+    )
+    parser.add_argument(
+        "--plot", nargs=2, metavar=("SCALE.json", "DIR"), help="draw what --scale has measured"
+    )
     parser.add_argument("--dir", default="/var/tmp", help="on the disk used (default %(default)s)")
     parser.add_argument(
-        "--json", type=Path, default=_RESULT, help="where the result goes (default %(default)s)"
+        "--json", type=Path, help=f"where the result goes (default {_RESULT}, {_SCALE_RESULT})"
     )
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="with an earlier run's")
     return parser
 
 
-def _run(base: Path, scale: stages.Scale, only: Sequence[str], result: Path) -> list[Figure]:
+def _run(base: Path, size: stages.Scale, only: Sequence[str], result: Path) -> list[Figure]:
     figures: list[Figure] = []
     document = {"machine": report.machine(base), "versions": report.versions()}
-    parts = [_PARTS[name](base / name, scale) for name in only or _PARTS]
+    parts = [_PARTS[name](base / name, size) for name in only or _PARTS]
     for figure in chain.from_iterable(parts):
         figures.append(figure)
         print(f"measured: {figure.key}", file=sys.stderr, flush=True)
     result.parent.mkdir(parents=True, exist_ok=True)
     document |= {
-        "rounds": scale.rounds,
+        "rounds": size.rounds,
         "figures": {figure.key: figure.as_json() for figure in figures},
     }
     result.write_text(json.dumps(document, indent=2) + "\n")

@@ -44,14 +44,15 @@ def run(base: Path, scale: Scale) -> Iterator[Figure]:
         (work / "config").mkdir()
         (work / "config/config.yaml").write_text("port: 8317\n")
         git("checkout", "--quiet", "-B", "master", cwd=work)
-        _push(work)
-        with _storefs(base / "storefs", repository) as mounted:
+        push(work)
+        with storefs(base / "storefs", repository) as mounted:
             yield _write(mounted, work, scale)
             yield _together(mounted, repository, scale)
             yield _change(mounted, work, scale)
 
 
-def _storefs(base: Path, repository: Repository) -> Mounted:
+def storefs(base: Path, repository: Repository) -> Mounted:
+    """storefs over the repository, polling every second."""
     words = ["mount", str(base / "mnt"), "--foreground", "--mirror", str(base / "root")]
     variables = {
         "GITSTORE_GIT_URL": repository.url,
@@ -61,7 +62,8 @@ def _storefs(base: Path, repository: Repository) -> Mounted:
     return Mounted("storefs", base, [str(BIN / "storefs"), *words], "auths", **variables)
 
 
-def _push(work: Path) -> None:
+def push(work: Path) -> None:
+    """Commit and push everything of a clone."""
     git("add", "--all", cwd=work)
     git("commit", "--quiet", "-m", "bench", cwd=work)
     git("push", "--quiet", "origin", "master", cwd=work)
@@ -148,7 +150,7 @@ def _change(mounted: Mounted, work: Path, scale: Scale) -> Figure:
             _pull(work)
             data = body(serial + number)
             (work / "auths" / name).write_bytes(data)
-            _push(work)
+            push(work)
             begun = time.perf_counter_ns()
             arrive(inotify, mounted.documents / name, data)
             times.append((time.perf_counter_ns() - begun) / 1000)

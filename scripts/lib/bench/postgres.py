@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30.0
 _PROGRAMS = 8
-_DURABLE = ("shared_buffers=128MB",)
+DURABLE = ("shared_buffers=128MB",)
 
 
 def run(base: Path, scale: Scale) -> Iterator[Figure]:
@@ -51,7 +51,7 @@ def run(base: Path, scale: Scale) -> Iterator[Figure]:
         print("bench: no PostgreSQL server is installed: its figures are left out", file=sys.stderr)
         return
     base.mkdir(parents=True, exist_ok=True)
-    with _serving(Cluster.make(found, options=_DURABLE)) as cluster:
+    with serving(Cluster.make(found, options=DURABLE)) as cluster:
         yield _write(base / "write", cluster.database(), scale)
         yield _change(base / "change", cluster.database(), scale)
         yield _programs(base / "programs", cluster.database(), scale)
@@ -59,19 +59,22 @@ def run(base: Path, scale: Scale) -> Iterator[Figure]:
 
 
 @contextmanager
-def _serving(cluster: Cluster) -> Iterator[Cluster]:
+def serving(cluster: Cluster) -> Iterator[Cluster]:
+    """Remove it in the end."""
     try:
         yield cluster
     finally:
         cluster.remove()
 
 
-def _storefs(base: Path, database: Database) -> Mounted:
+def storefs(base: Path, database: Database) -> Mounted:
+    """storefs over a database."""
     words = ["mount", str(base / "mnt"), "--foreground", "--mirror", str(base / "root")]
     return Mounted("storefs", base, [str(BIN / "storefs"), *words], "auths", **database.env())
 
 
-def _rewrite(file: Path, data: bytes) -> None:
+def rewrite(file: Path, data: bytes) -> None:
+    """Make or rewrite one document."""
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.write(fd, data)
     os.close(fd)
@@ -89,19 +92,19 @@ def _write(base: Path, database: Database, scale: Scale) -> Figure:
     names = ("storefs", "memory", "sql")
     found = {name: Samples() for name in names}
     memory = candidates.memory(base / "memory")
-    with _storefs(base / "storefs", database) as mounted, memory, database.session() as session:
+    with storefs(base / "storefs", database) as mounted, memory, database.session() as session:
         files = [mounted.documents / "a.json", memory.documents / "a.json"]
         for file in files:
-            _rewrite(file, body(0))
-        _rewrite(mounted.documents / "sql.json", body(0))
-        plain = _Plain(session, body(0))
+            rewrite(file, body(0))
+        rewrite(mounted.documents / "sql.json", body(0))
+        plain = Plain(session, hashlib.sha256(body(0)).digest())
         with ThreadPoolExecutor(1) as thread:
             for turn in range(scale.rounds):
                 times: dict[str, list[float]] = {name: [] for name in names}
                 for number in range(scale.writes):
                     data = body(turn * scale.writes + number + 1)
-                    times["storefs"].append(_timed(lambda: _rewrite(files[0], data)))  # noqa: B023
-                    times["memory"].append(_timed(lambda: _rewrite(files[1], data)))  # noqa: B023
+                    times["storefs"].append(_timed(lambda: rewrite(files[0], data)))  # noqa: B023
+                    times["memory"].append(_timed(lambda: rewrite(files[1], data)))  # noqa: B023
                     times["sql"].append(
                         _timed(lambda: thread.submit(plain.put, data).result())  # noqa: B023
                     )
@@ -122,10 +125,11 @@ def _against(
     )
 
 
-class _Plain:
+class Plain:
     """The statement that storefs sends, by psycopg alone; the trigger announces it."""
 
-    def __init__(self, session: Session, present: bytes) -> None:
+    def __init__(self, session: Session, expect: bytes, name: str = "sql.json") -> None:
+        """`expect`: the revision of the document as it is."""
         made = statements(
             tables_in("public", "config_store", "auth_store"),
             digest_for(session.info.server_version),
@@ -133,11 +137,12 @@ class _Plain:
         )  # fmt: skip
         quiet, loud = (f"'{SWITCH}', '{word}'".encode() for word in ("off", "on"))
         self._statement = made.replace_auth.replace(quiet, loud)
-        self._session, self._expect = session, hashlib.sha256(present).digest()
+        self._session, self._expect = session, expect
+        self._name = name
 
     def put(self, data: bytes) -> None:
         digest = hashlib.sha256(data).digest()
-        values = {"id": "sql.json", "expect": self._expect, "revision": digest, "data": data}
+        values = {"id": self._name, "expect": self._expect, "revision": digest, "data": data}
         row = self._session.execute(self._statement, values, binary=True, prepare=True).fetchone()
         if row is None:
             raise Broken("the plain statement found another revision")
@@ -147,9 +152,9 @@ class _Plain:
 def _change(base: Path, database: Database, scale: Scale) -> Figure:
     """From a rewrite on one mount to the event with the new bytes on another."""
     found = Samples()
-    with _storefs(base / "a", database) as one, _storefs(base / "b", database) as other:
+    with storefs(base / "a", database) as one, storefs(base / "b", database) as other:
         near, far = one.documents / "a.json", other.documents / "a.json"
-        _rewrite(near, body(0))
+        rewrite(near, body(0))
         _until(far.exists, "the document is on the other mount")
         with INotify() as inotify:
             inotify.add_watch(other.documents, flags.MODIFY)
@@ -158,7 +163,7 @@ def _change(base: Path, database: Database, scale: Scale) -> Figure:
                 for number in range(scale.changes):
                     data = body(1 + turn * scale.changes + number)
                     began = time.perf_counter()
-                    _rewrite(near, data)
+                    rewrite(near, data)
                     arrive(inotify, far, data)
                     times.append((time.perf_counter() - began) * 1e6)
                 found.rounds.append(times)
@@ -181,20 +186,20 @@ def _until(met: Callable[[], bool], what: str) -> None:
 def _programs(base: Path, database: Database, scale: Scale) -> Figure:
     """Programs that rewrite documents of their own through one mount: eight against one."""
     rates: dict[int, list[float]] = {1: [], _PROGRAMS: []}
-    with _storefs(base, database) as mounted:
+    with storefs(base, database) as mounted:
         for number in range(_PROGRAMS):
             (mounted.documents / f"p{number}").mkdir()
-            _rewrite(mounted.documents / f"p{number}/a.json", body(number))
+            rewrite(mounted.documents / f"p{number}/a.json", body(number))
         for _ in range(scale.rounds):
             for count, into in rates.items():
-                into.append(_rate(mounted, count, scale.writes))
+                into.append(rate(mounted, count, scale.writes))
     one, eight = (sorted(each)[len(each) // 2] for each in rates.values())
     goal = Goal("1 program / 8 programs", one / eight, 0.4, "x")
     more = {"commits_per_second_1": one, "commits_per_second_8": eight}
     return Figure("pg_programs", "commits per second, PostgreSQL", _PROGRAMS, [goal], more=more)
 
 
-def _rate(mounted: Mounted, programs: int, writes: int) -> float:
+def rate(mounted: Mounted, programs: int, writes: int) -> float:
     """Commits per second of so many programs together, their own starts left out."""
     calls = str(LIBRARY / "bench/calls.py")
     running = [
@@ -212,20 +217,20 @@ def _rate(mounted: Mounted, programs: int, writes: int) -> float:
         for each in running:
             each.kill()
         raise
-    rate: float = programs * writes / max(took)
-    return rate
+    found: float = programs * writes / max(took)
+    return found
 
 
 def _most(base: Path, database: Database, scale: Scale) -> Iterator[Figure]:
     """The first fill, and a restart at which nothing has changed."""
     fill: dict[str, list[float]] = {"storefs": [], "select + plain": []}
-    first = _storefs(base / "first", database)
+    first = storefs(base / "first", database)
     with first:
         pass  # makes the tables
     with database.session() as session:
-        _insert(session, scale.most)
+        insert(session, scale.most)
         for number in range(max(1, scale.rounds // 3)):
-            mounted = _storefs(base / f"fill-{number}", database)
+            mounted = storefs(base / f"fill-{number}", database)
             fill["storefs"].append(mounted.start())
             mounted.stop()
             began = time.perf_counter()
@@ -248,7 +253,7 @@ def _seconds(values: list[float]) -> Samples:
     return Samples([[value * 1e6] for value in values])
 
 
-def _insert(session: Session, count: int) -> None:
+def insert(session: Session, count: int) -> None:
     """As the native store fills its table: content alone."""
     with session.cursor().copy("COPY auth_store (id, content) FROM STDIN") as copy:
         for number in range(count):

@@ -47,7 +47,7 @@ def run(base: Path, scale: Scale) -> Iterator[Figure]:
         for delay, limit in ((_DELAY, 0.2), (0.0, 0.7)):
             yield _cold(base, url, scale, delay, limit)
         yield _warm(base, url, scale)
-    with _writing_server(base) as url:
+    with writing_server(base) as url:
         yield _write(base, url, scale)
         yield from _changes(base, url, scale)
         yield _event(base, url, scale)
@@ -64,7 +64,8 @@ def _rclone_server(base: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _writing_server(base: Path) -> Iterator[str]:
+def writing_server(base: Path) -> Iterator[str]:
+    """moto where it is installed, with ten documents; else rclone."""
     if not (BIN / "moto_server").exists():
         with _rclone_server(base) as url:
             yield url
@@ -105,7 +106,8 @@ def name_of(number: int) -> str:
     return f"user-{number:06d}@example.com.json"
 
 
-def _storefs(base: Path, url: str) -> Mounted:
+def storefs(base: Path, url: str) -> Mounted:
+    """storefs over the bucket."""
     words = ["mount", str(base / "mnt"), "--foreground", "--mirror", str(base / "root")]
     variables = {
         "OBJECTSTORE_ENDPOINT": url,
@@ -137,7 +139,7 @@ def _s3fs(base: Path, url: str) -> Mounted:
 
 
 def _everybody() -> dict[str, Callable[[Path, str], Mounted]]:
-    made: dict[str, Callable[[Path, str], Mounted]] = {"storefs": _storefs, "rclone": _rclone}
+    made: dict[str, Callable[[Path, str], Mounted]] = {"storefs": storefs, "rclone": _rclone}
     if shutil.which("s3fs"):
         made["s3fs"] = _s3fs
     return made
@@ -200,7 +202,7 @@ def _read_all(directory: Path) -> int:
 def _warm(base: Path, url: str, scale: Scale) -> Figure:
     """The requests of a restart with a full mirror."""
     with Proxy(url) as proxy:
-        mounted = _storefs(base / "warm", proxy.url)
+        mounted = storefs(base / "warm", proxy.url)
         with mounted:
             pass
         proxy.forget()
@@ -218,7 +220,7 @@ def _write(base: Path, url: str, scale: Scale) -> Figure:
     """A document rewritten, against the same on memory plus a plain put in a thread."""
     found: dict[str, list[float]] = {}
     memory = candidates.memory(base / "write-memory")
-    with _storefs(base / "write", url) as mounted, memory:
+    with storefs(base / "write", url) as mounted, memory:
         candidates.fill(memory.documents, 10)
         client = _client(url)
         for number in range(scale.writes):
@@ -310,7 +312,7 @@ def _event(base: Path, url: str, scale: Scale) -> Figure:
 
     times: list[float] = []
     client = _client(url)
-    with _storefs(base / "event", url) as mounted, INotify() as inotify:
+    with storefs(base / "event", url) as mounted, INotify() as inotify:
         inotify.add_watch(mounted.documents, flags.MODIFY)
         for number in range(max(3, scale.changes // 5)):
             time.sleep((number * 0.37) % _POLL)  # at every phase of the poll

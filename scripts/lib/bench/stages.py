@@ -104,7 +104,7 @@ def _many(base: Path, scale: Scale) -> Iterator[Figure]:
     candidates.fill(base / "store/auths", scale.many)
     storefs = candidates.storefs(base / "storefs", base / "store")
     with storefs:
-        cold = _call(storefs, "list", 1)  # the mirror is filled
+        cold = call(storefs, "list", 1)  # the mirror is filled
     rclone = candidates.rclone(base / "rclone", base / "store/auths")
     starts: dict[str, list[float]] = {"storefs": [], "rclone": []}
     for _ in range(scale.rounds):
@@ -147,7 +147,7 @@ def _most(base: Path, scale: Scale) -> Iterator[Figure]:
 
 def _resident(mounted: Mounted, count: int) -> float:
     """Resident MB when all documents have been listed and read."""
-    _call(mounted, "read", count)
+    call(mounted, "read", count)
     return mounted.memory() / 1e6
 
 
@@ -159,11 +159,11 @@ def _compare(
     for number in range(rounds):
         first = number % len(everybody)
         for candidate in [*everybody[first:], *everybody[:first]]:
-            found[candidate.name].rounds.append(_call(candidate, mode, count))
+            found[candidate.name].rounds.append(call(candidate, mode, count))
     return found
 
 
-def _call(candidate: Candidate, mode: str, count: int) -> list[float]:
+def call(candidate: Candidate, mode: str, count: int) -> list[float]:
     words = [str(LIBRARY / "bench/calls.py"), str(candidate.documents), mode, str(count)]
     return _measured(candidate, [sys.executable, "-IS", *words])
 
