@@ -40,6 +40,10 @@ SECONDS_PER_REMOVE = 1 / 20
 SECONDS_PER_OTHER = 1 / 1000
 """How fast a watcher is assumed to drain its queue: the proxy sleeps 50 ms per remove."""
 
+_LINGER = 2.0
+"""Seconds for which a worker waits for more: to start and to detach one costs an eighth of all
+that a change from elsewhere costs this machine (0.3 of 2.7 ms of processor time)."""
+
 _UTIME_OMIT = (1 << 30) - 2
 _UTIME_NOW = (1 << 30) - 1
 
@@ -114,7 +118,8 @@ class Raiser:
         self._running: set[str] = set()
         self._expected: dict[int, Raise] = {}
         self._stop = threading.Event()
-        self._idle = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
+        """Something is wanted, or a worker has ended."""
         self._attached = Attached()
         self.raised = 0
 
@@ -137,7 +142,9 @@ class Raiser:
                 return
             worker = self._workers.setdefault(directory, _Worker())
             worker.waiting[wanted.event, wanted.path] = wanted
-            if directory not in self._running:
+            if directory in self._running:
+                self._changed.notify_all()
+            else:
                 self._running.add(directory)
                 detached.start(partial(self._work, directory, worker), f"raise-{directory or '/'}")
 
@@ -181,13 +188,10 @@ class Raiser:
     def stop(self, timeout: float) -> bool:
         """No more raises; wait for those under way. Whether all ended in time."""
         self._stop.set()
-        deadline = time.monotonic() + timeout
-        with self._idle:
-            while self._running:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._idle.wait(left)
+        with self._changed:
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: not self._running, timeout):
+                return False
         self._attached.stop()
         return True
 
@@ -206,13 +210,14 @@ class Raiser:
         while True:
             with self._lock:
                 worker.current = None
+                self._changed.wait_for(partial(self._has_more, worker), _LINGER)
                 wanted = next(iter(worker.waiting.values()), None)
                 if wanted is None or self._stop.is_set():
                     worker.waiting.clear()
                     self._running.discard(directory)
                     if not worker.drained:
                         del self._workers[directory]
-                    self._idle.notify_all()
+                    self._changed.notify_all()
                     return None
                 pause = worker.pause(wanted.event)
                 if not pause:
@@ -220,6 +225,9 @@ class Raiser:
                     worker.current = wanted
                     return wanted
             self._stop.wait(pause)
+
+    def _has_more(self, worker: _Worker) -> bool:
+        return bool(worker.waiting) or self._stop.is_set()
 
     def _tell(self, level: int, wanted: Raise, error: Exception) -> None:
         """One line in the log; of an error nobody expects, with its traceback."""
