@@ -21,7 +21,7 @@ class Admission:
     def __init__(self, top: str, max_size: int) -> None:
         """`top`: the part of the tree that is mounted, empty for all of it."""
         self._prefix = f"{top}/" if top else ""
-        self._max_size = max_size
+        self.max_size = max_size
         self.skipped: dict[str, str] = {}
         self.too_large: set[str] = set()
 
@@ -38,7 +38,7 @@ class Admission:
         except InvalidPath as error:
             self.skip(path, str(error))
             return False
-        if size > self._max_size:
+        if size > self.max_size:
             if path not in self.too_large:
                 log.warning("%s: %d bytes is more than --max-file-size; not shown", path, size)
             self.too_large.add(path)

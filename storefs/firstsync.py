@@ -7,11 +7,11 @@ index does not account for is never sent: it is what the backend has, or it move
 from __future__ import annotations
 
 import logging
-import stat
 import time
 from concurrent.futures import wait
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,17 +19,18 @@ import trio
 from storefs import disk
 from storefs.backends.contract import Entry, Put
 from storefs.content import problem
-from storefs.errors import Conflict, Unavailable
+from storefs.errors import Conflict, StoreError, Unavailable
+from storefs.filling import Filling
 from storefs.inodes import Kind
 from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn, digest_of
-from storefs.paths import CONFIG, SHARED, ancestors, is_document
+from storefs.paths import CONFIG, SHARED, ancestors
 from storefs.pending import PENDING
-from storefs.progress import Progress
 from storefs.store import CHUNK
+from storefs.survey import Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from storefs.admission import Admission
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from storefs.vanishing import Vanishing
 
 log = logging.getLogger(__name__)
-
-_Stamp = tuple[int, int]
-"""Size and mtime of a file: all that is kept of its status, there may be 100,000."""
 
 FIRST_DEADLINE = 60.0
 """Seconds for committing the first config: nobody waits behind a lock yet."""
@@ -64,14 +62,14 @@ class FirstSync:
     mount may only read."""
     first_config: Callable[[], tuple[bytes, str]] | None
     """Makes the config of an empty backend; None: this mount makes none."""
-    _strays: set[str] = field(default_factory=set)
-    """Files in documents' places that the index does not account for."""
-    _locals: set[str] = field(default_factory=set)
-    """Other files of the mirror."""
+    _survey: Survey = field(init=False)
     _committed: set[str] = field(default_factory=set)
     """What this run itself sent, after the snapshot."""
 
-    async def run(self, rows: Iterable[Row], now: Callable[[], float]) -> None:
+    def __post_init__(self) -> None:
+        self._survey = Survey(self.documents, self.admission, self.dir_fd)
+
+    async def run(self, rows: Iterator[Row], now: Callable[[], float]) -> None:
         """Make mirror, index and tree agree with the backend. Raises StoreError, Quit, OSError.
 
         `now` is the clock of deadlines.
@@ -79,77 +77,54 @@ class FirstSync:
         disk.make_directory(self.dir_fd, disk.TEMPORARY)
         for left in disk.listing(self.dir_fd, disk.TEMPORARY):
             disk.remove(self.dir_fd, f"{disk.TEMPORARY}/{left.name}")
-        directories = await self._agree(rows, now)
+        await self._agree(rows, now)
         # Until this task is resumed once more trio holds what its last thread answered: the
         # snapshot, whose memory the tree can use.
         await trio.lowlevel.checkpoint()
-        self._grow(directories)
+        self._grow()
 
-    async def _agree(self, rows: Iterable[Row], now: Callable[[], float]) -> list[str]:
+    async def _agree(self, rows: Iterator[Row], now: Callable[[], float]) -> None:
         """Have what the backend has; what it said is dropped with the return. See `run`.
 
-        Returns the directories of the mirror, which is looked through while the backend answers.
+        The mirror is looked through while the backend answers.
         """
-        survey = self.documents.mirror.submit(lambda: self._survey(rows))
+        first = next(rows, None)
+        known = rows if first is None else chain([first], rows)
+        survey = self.documents.mirror.submit(lambda: self._survey.look(known))
+        if first is None and not self.documents.pending:
+            await _end_of(survey)
+            if await self._take_over():
+                await self._conclude(self.documents.mirror.records.keys(), now)
+                return
         answer: Mapping[str, Entry] | Unavailable
         try:
             answer = await self.store.snapshot()
         except Unavailable as error:
             answer = error
-        await trio.to_thread.run_sync(wait, [survey])
-        directories: list[str] = survey.result()
+        await _end_of(survey)
         self._take_up_pending()
         if isinstance(answer, Unavailable):
             self._start_offline(answer)
-            return directories
-        taken = frozenset(directories)
+        else:
+            await self._follow(answer, now)
+
+    async def _follow(self, answer: Mapping[str, Entry], now: Callable[[], float]) -> None:
+        """Come to what the backend has listed."""
         listed = self.admission.select(answer)
         if self.fresh and not listed:
             with trio.CancelScope(shield=True):  # nothing would take up half a migration
                 await self._take_in(now() + FIRST_DEADLINE)
             listed = self.admission.select(await self.store.snapshot())
-        snapshot = {path: entry for path, entry in listed.items() if self._has_place(path, taken)}
+        snapshot = {path: entry for path, entry in listed.items() if self._has_place(path)}
         await self._fetch(snapshot)
+        await self._conclude(snapshot, now)
+
+    async def _conclude(self, held: Container[str], now: Callable[[], float]) -> None:
+        """What the backend holds is here; then the rest."""
         await self._make_first_config(now() + FIRST_DEADLINE)
-        for path in sorted(self._strays):
+        for path in sorted(self._survey.strays):
             self._set_aside(path)
-        self._let_go(snapshot)
-        return directories
-
-    def _survey(self, rows: Iterable[Row]) -> list[str]:
-        """Look at what lies on disk, with the index in hand; returns the directories."""
-        files, directories = self._scan()
-        self._adopt(rows, files)
-        return directories
-
-    def _scan(self) -> tuple[dict[str, _Stamp], list[str]]:
-        files: dict[str, _Stamp] = {}
-        directories: list[str] = []
-        for top in SHARED:
-            if self.documents.inodes.top in ("", top):
-                for path, info in disk.walk(self.dir_fd, top):
-                    if stat.S_ISREG(info.st_mode):
-                        files[path] = info.st_size, info.st_mtime_ns
-                    elif stat.S_ISDIR(info.st_mode):
-                        directories.append(path)
-                    else:
-                        log.warning("%s: neither file nor directory; not shown", path)
-        return files, directories
-
-    def _adopt(self, rows: Iterable[Row], files: dict[str, _Stamp]) -> None:
-        """Believe the index where the file agrees; know the path, but fetch it, where not."""
-        mirror = self.documents.mirror
-        for row in rows:
-            if not self.admission.concerns(row.path):
-                continue
-            mirror.adopt(row)
-            stamp = files.pop(row.path, None)
-            if stamp is None:
-                mirror.torn.add(row.path)
-            elif stamp != (row.size, row.mtime_ns):
-                self._examine(row)
-        self._strays.update(path for path in files if is_document(path))
-        self._locals = files.keys() - self._strays
+        self._let_go(held)
 
     def _take_up_pending(self) -> None:
         """What an earlier run could not send is what programs of this machine see."""
@@ -157,19 +132,18 @@ class FirstSync:
         for change in self.documents.pending:
             path = change.path
             if change.data is None:
-                self._strays.discard(path)
+                self._survey.strays.discard(path)
                 if path in mirror.records:
                     mirror.drop(path)
                 continue
             record = mirror.records.get(path)
             held = record is not None and record.digest == digest_of(change.data)
             if not held or path in mirror.torn:
-                if path in self._strays and disk.read(self.dir_fd, path) != change.data:
+                if path in self._survey.strays and disk.read(self.dir_fd, path) != change.data:
                     self._set_aside(path)
                 mtime_ns = int(change.since * 1e9)
                 mirror.install(path, change.data, Entry(PENDING, len(change.data), 0), mtime_ns)
-            self._strays.discard(path)
-            self._locals.discard(path)
+            self._survey.forget(path)
 
     def _start_offline(self, error: Unavailable) -> None:
         """Nobody answers: show what this machine has. Raises `error` where that is nothing."""
@@ -179,40 +153,31 @@ class FirstSync:
             "%s cannot be reached (%s): starting from this machine's mirror",
             self.store.backend.identity, error,
         )  # fmt: skip
-        for path in sorted(self._strays):
+        for path in sorted(self._survey.strays):
             self._set_aside(path)
         self.documents.marks.mark_everything()
 
-    def _examine(self, row: Row) -> None:
-        data = disk.read(self.dir_fd, row.path)
-        if digest_of(data) == row.digest:
-            return
-        self.documents.mirror.torn.add(row.path)
-        # A crash leaves the previous bytes, or none; anything else somebody put there.
-        if data and digest_of(data) != row.previous:
-            self._strays.add(row.path)
-
-    def _has_place(self, path: str, directories: frozenset[str]) -> bool:
+    def _has_place(self, path: str) -> bool:
         """Whether no directory or local file of this machine is in the document's way."""
-        if path in directories:
+        if path in self._survey.directories:
             self.admission.skip(path, "a directory of this machine has that name")
             return False
         for above in ancestors(path):
-            if above in self._locals:
+            if above in self._survey.locals:
                 self.admission.skip(path, f"{above} is a file")
                 return False
         return True
 
     async def _take_in(self, deadline: float) -> None:
         """Migration by restarting: commit what a native store left in a brand-new root."""
-        for path in sorted(self._strays):
+        for path in sorted(self._survey.strays):
             data = disk.read(self.dir_fd, path)
             if reason := problem(path, data):
                 log.warning("%s: left out: %s", path, reason)
                 continue
             with suppress(Conflict):  # another machine has taken its own in: it is fetched
                 await self._commit(path, data, deadline)
-                self._strays.discard(path)
+                self._survey.strays.discard(path)
                 log.info("%s: taken in from the root", path)
 
     async def _commit(self, path: str, data: bytes, deadline: float) -> None:
@@ -232,36 +197,58 @@ class FirstSync:
                 or path in mirror.torn
             )
         )
-        written: Future[object] | None = None
-        with Progress("fetching", len(wanted)) as progress:
+        async with Filling(mirror, len(wanted)) as filling:
             for start in range(0, len(wanted), CHUNK):
-                progress.show(start)
                 blobs = await self.store.read(wanted[start : start + CHUNK])
-                arrived: list[tuple[str, Blob]] = []
                 for path, blob in blobs:
                     if blob is None:
                         snapshot.pop(path)
-                    elif self.admission.admits(path, len(blob.data)):
-                        self._make_way(path, blob)
-                        arrived.append((path, blob))
-                if written is not None:  # what the disk has not taken yet stays in memory
-                    await trio.to_thread.run_sync(written.result)
-                written = mirror.fill(arrived)
-        if written is not None:
-            await trio.to_thread.run_sync(written.result)
+                there = ((path, blob) for path, blob in blobs if blob is not None)
+                await filling.take(self._admit(there))
+
+    async def _take_over(self) -> bool:
+        """Everything at once, into an empty mirror; whether that was all there is to fetch.
+
+        If not, what came is known, and the backend is listed and read for the rest.
+        """
+        try:
+            total = await self.store.count()
+            if not total:
+                return False
+            async with (
+                Filling(self.documents.mirror, total) as filling,
+                aclosing(self.store.everything(self.admission.max_size)) as portions,
+            ):
+                async for portion in portions:
+                    await filling.take(self._admit(portion))
+        except StoreError as error:
+            log.info("not everything came at once (%s): listing it", error)
+            return False
+        return bool(self.documents.mirror.records)
+
+    def _admit(self, portion: Iterable[tuple[str, Blob | int]]) -> list[tuple[str, Blob]]:
+        """What of it is shown; what lies in its place makes way."""
+        admitted: list[tuple[str, Blob]] = []
+        for path, blob in portion:
+            size = blob if isinstance(blob, int) else len(blob.data)
+            if not self.admission.admits(path, size) or isinstance(blob, int):
+                continue
+            if self._has_place(path):
+                self._make_way(path, blob)
+                admitted.append((path, blob))
+        return admitted
 
     def _make_way(self, path: str, blob: Blob) -> None:
-        known = path in self._strays or path in self._locals
+        known = path in self._survey.strays or path in self._survey.locals
         if known and disk.read(self.dir_fd, path) != blob.data:
             self._set_aside(path)
-        self._strays.discard(path)
-        self._locals.discard(path)
+        self._survey.forget(path)
 
     def _install(self, path: str, data: bytes, entry: Entry) -> None:
         self.documents.mirror.install(path, data, entry, entry.mtime_ns or time.time_ns())
 
     def _set_aside(self, path: str) -> None:
-        self._strays.discard(path)
+        self._survey.strays.discard(path)
         place = self.committer.kept.take_in(path)
         log.warning(
             "%s: the file in the mirror is not what was synchronised; it is in %s", path, place
@@ -282,7 +269,7 @@ class FirstSync:
             return
         log.info("%s: made from %s", CONFIG, origin)
 
-    def _let_go(self, snapshot: dict[str, Entry]) -> None:
+    def _let_go(self, held: Container[str]) -> None:
         """Documents that vanished from the backend since this machine saw them."""
         mirror = self.documents.mirror
         known = [
@@ -290,7 +277,7 @@ class FirstSync:
             for path, record in mirror.records.items()
             if record.revision != VANISHED and path not in self.documents.pending
         ]
-        gone = [path for path in known if path not in snapshot and path not in self._committed]
+        gone = [path for path in known if path not in held and path not in self._committed]
         self.vanishing.note(gone, time.monotonic())
         if self.vanishing.too_many(len(known)):
             return  # reconcile holds them back, and says so
@@ -310,7 +297,7 @@ class FirstSync:
             log.info("%s: not kept in the trash: %s", path, error)
         mirror.drop(path)
 
-    def _grow(self, directories: list[str]) -> None:
+    def _grow(self) -> None:
         """Build the tree of names; a file wins over deeper names."""
         inodes, records = self.documents.inodes, self.documents.mirror.records
         for top in SHARED:
@@ -324,9 +311,15 @@ class FirstSync:
                 self.documents.mirror.drop(path)
             else:
                 inodes.add_path(path, Kind.DOCUMENT)
-        for path in directories:
+        for path in sorted(self._survey.directories):
             if inodes.find(path) is None:
                 inodes.add_path(path, Kind.DIRECTORY)
-        for path in sorted(self._locals):
+        for path in sorted(self._survey.locals):
             if inodes.find(path) is None:
                 inodes.add_path(path, Kind.LOCAL)
+
+
+async def _end_of(work: Future[None]) -> None:
+    """Wait for it, and raise what it raised."""
+    await trio.to_thread.run_sync(wait, [work])
+    work.result()

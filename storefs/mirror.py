@@ -16,7 +16,7 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cachetools import LRUCache
 
@@ -64,8 +64,7 @@ class Record:
         self._revision = None if revision == self.digest.hex() else revision
 
 
-@dataclass(frozen=True, slots=True)
-class _Save:
+class _Save(NamedTuple):
     data: bytes
     row: Row
 
@@ -152,15 +151,18 @@ class Mirror:
         now = time.time_ns()
         group: dict[str, _Save | None] = {}
         for path, blob in blobs:
-            group[path] = self._record(path, blob.data, blob.entry, blob.entry.mtime_ns or now)
+            mtime_ns = blob.entry.mtime_ns or now
+            group[path] = self._record(path, blob.data, blob.entry, mtime_ns, blob.digest)
             # What pushes others out would be pushed out itself before anybody reads it.
             if self._memory.currsize + _cost(blob.data) <= self._memory.maxsize:
                 self._remember(path, blob.data)
         self._save(group)
 
-    def _record(self, path: str, data: bytes, entry: Entry, mtime_ns: int) -> _Save:
+    def _record(
+        self, path: str, data: bytes, entry: Entry, mtime_ns: int, digest: bytes = b""
+    ) -> _Save:
         old = self.records.get(path)
-        digest = digest_of(data)
+        digest = digest or digest_of(data)
         self.records[path] = Record(entry.revision, len(data), mtime_ns, digest)
         self.torn.discard(path)
         with self._unsaved_lock:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Copied, Described, Historic, Inspected, Watcher
+from storefs.backends.contract import Bulk, Copied, Described, Historic, Inspected, Watcher
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
     from storefs.backends.contract import (
         Backend,
@@ -130,6 +130,24 @@ class Store:
     async def read(self, paths: Sequence[str]) -> list[tuple[str, Blob | None]]:
         """The contents of at most CHUNK paths. Raises StoreError."""
         return await self._ask(lambda: list(self.backend.read(paths)), self.deadline)
+
+    async def count(self) -> int | None:
+        """About how many documents `everything` brings; None: it has to be listed and read.
+
+        Raises StoreError.
+        """
+        if not isinstance(self.backend, Bulk):
+            return None
+        return await self._ask(self.backend.count, SNAPSHOT_SECONDS)
+
+    async def everything(self, most: int) -> AsyncGenerator[Sequence[tuple[str, Blob | int]]]:
+        """The portions of Bulk.everything. Raises StoreError."""
+        assert isinstance(self.backend, Bulk)
+        portions = iter(self.backend.everything(most))
+        while (
+            portion := await self._ask(lambda: next(portions, None), SNAPSHOT_SECONDS)
+        ) is not None:
+            yield portion
 
     async def history(self, path: str) -> Sequence[Version] | None:
         """The versions of a document, the newest first; None: this backend keeps none.

@@ -25,6 +25,7 @@ from storefs.backends.contract import (
     Backend,
     Batch,
     Blob,
+    Bulk,
     Copied,
     Described,
     Entry,
@@ -266,10 +267,29 @@ class _Copied(Faults):
         return self.inner.copy(path)
 
 
+class _Bulk(Faults):
+    def count(self) -> int:
+        """See Bulk.count."""
+        assert isinstance(self.inner, Bulk)
+        return self.inner.count()
+
+    def everything(self, most: int) -> Iterator[Sequence[tuple[str, Blob | int]]]:
+        """See Bulk.everything; each step is a `read`."""
+        assert isinstance(self.inner, Bulk)
+        portions = iter(self.inner.everything(most))
+        while True:
+            with self._around("read"):
+                portion = next(portions, None)
+            if portion is None:
+                return
+            yield portion
+
+
 _ABILITIES: dict[type, type[Faults]] = {
     Watcher: _Watched,
     Described: _Described,
     Historic: _Historic,
     Inspected: _Inspected,
     Copied: _Copied,
+    Bulk: _Bulk,
 }

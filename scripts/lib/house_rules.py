@@ -29,6 +29,7 @@ KNOWN_BY = {
     # Everything else is plain code: backends block in threads, the rest does not wait.
     "trio": [
         "commit.py",
+        "filling.py",
         "firstsync.py",
         "locks.py",
         "mount.py",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType, Protocol, runtime_checkable
 
 from storefs import paths
@@ -36,6 +36,8 @@ class Blob:
 
     data: bytes
     entry: Entry
+    digest: bytes = field(default=b"", compare=False)
+    """SHA-256 of `data`, where the backend has made it anyway; empty: it has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,23 @@ class Described(Protocol):
 
         Such as `changes: pushed` or `polled`, `bytes: exact` or `canonical`, `writes:
         compare-and-swap` or `last-writer-wins`. Asks nobody, so it may be called at any time.
+        """
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """The ability, beside Backend, to hand over all documents for less than listing and reading
+    them costs. For a mirror that is empty."""
+
+    def count(self) -> int:
+        """How many documents there are, about: for a person. Raises as `everything`."""
+
+    def everything(self, most: int) -> Iterator[Sequence[tuple[str, Blob | int]]]:
+        """What `snapshot` would list, each document once, as of one moment, in portions.
+
+        A document longer than `most` bytes comes as its length alone. What changes after that
+        moment is hinted at, as after a snapshot. Steps may come from different threads, one at
+        a time; each has its own time-out. Raises Unavailable, AccessDenied, Corrupt.
         """
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from storefs import paths
-from storefs.backends.contract import Blob, Entry, LeftOut, Revision
+from storefs.backends import postgres_reads as reads
+from storefs.backends.contract import LeftOut
 from storefs.backends.postgres_announce import Announcer
 from storefs.backends.postgres_dsn import place_of
 from storefs.backends.postgres_errors import GONE, Gone, translate
@@ -23,16 +24,14 @@ from storefs.backends.postgres_known import Known, State, traits_of
 from storefs.backends.postgres_pool import Sessions
 from storefs.backends.postgres_schema import administration as administration_of
 from storefs.backends.postgres_schema import quoted, tables_in
-from storefs.backends.postgres_sql import CONFIG_ID
 from storefs.backends.postgres_watch import Listener, listen
 from storefs.backends.postgres_writes import Writes
 from storefs.errors import StoreError
-from storefs.paths import CONFIG, InvalidPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from storefs.backends.contract import Batch, Outcome
+    from storefs.backends.contract import Batch, Blob, Entry, Outcome
     from storefs.backends.postgres_dsn import Place
     from storefs.backends.postgres_pool import Session
     from storefs.settings import Settings
@@ -41,7 +40,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_AUTHS = "auths/"
 _CHUNK = 256
 """Documents asked for at once."""
 
@@ -75,7 +73,7 @@ def administration(settings: Settings) -> str:
 
 
 class Postgres:
-    """A Backend and Watcher over two tables, Described.
+    """A Backend and Watcher over two tables, Described and Bulk.
 
     Revision: SHA-256 of the bytes that `read` returns, in hex.
     """
@@ -125,50 +123,36 @@ class Postgres:
 
     def snapshot(self) -> Mapping[str, Entry]:
         """See Backend.snapshot."""
-        return self._call(self._snapshot, _SNAPSHOT_SECONDS)
-
-    def _snapshot(self, session: Session) -> Mapping[str, Entry]:
-        with session.transaction():
-            limit = str(int(_SNAPSHOT_SECONDS * 1000))
-            session.execute("SELECT set_config('statement_timeout', %s, true)", (limit,))
-            rows = session.execute(self._now.statements.snapshot, {}, binary=True).fetchall()
-        entries: dict[str, Entry] = {}
-        for is_config, name, digest, size, time_us in rows:
-            path = CONFIG if is_config else _AUTHS + name
-            try:
-                paths.check_path(path)
-            except InvalidPath as error:
-                self._report(path, str(error))
-                continue
-            if paths.may_be_shared(path):
-                entries[path] = Entry(Revision(digest.hex()), size, time_us * 1000)
-        return entries
+        return self._call(
+            lambda session: reads.snapshot(session, self._now, _SNAPSHOT_SECONDS, self._report),
+            _SNAPSHOT_SECONDS,
+        )
 
     def read(self, paths: Sequence[str]) -> Iterator[tuple[str, Blob | None]]:
         """See Backend.read."""
         for start in range(0, len(paths), _CHUNK):
             wanted = paths[start : start + _CHUNK]
-            found = self._call(lambda session, wanted=wanted: self._read(session, wanted))  # type: ignore[misc]
+            found = self._call(partial(self._read, wanted))
             for path in wanted:
                 yield path, found.get(path)
 
-    def _read(self, session: Session, wanted: Sequence[str]) -> dict[str, Blob]:
-        now = self._now
-        held = [path for path in wanted if _may_be(path)]
-        ids = [path.removeprefix(_AUTHS) for path in held if path != CONFIG]
-        rows: list[Any] = []
-        if ids:
-            rows = session.execute(now.statements.read_auth, {"ids": ids}, binary=True).fetchall()
-        found = {_AUTHS + name: (data, time_us) for name, data, time_us in rows}
-        if len(ids) < len(held):
-            config = {"ids": [CONFIG_ID]}
-            rows = session.execute(now.statements.read_config, config, binary=True).fetchall()
-            for _, data, time_us in rows:
-                found[CONFIG] = data, time_us
-        return {
-            path: Blob(data, Entry(now.digest.revision(data), len(data), time_us * 1000))
-            for path, (data, time_us) in found.items()
-        }
+    def _read(self, wanted: Sequence[str], session: Session) -> Mapping[str, Blob]:
+        return reads.read(session, self._now, wanted)  # as it is known by now, at each try
+
+    def count(self) -> int:
+        """See Bulk.count."""
+        return self._call(lambda session: reads.count(session, self._now), _SNAPSHOT_SECONDS)
+
+    def everything(self, most: int) -> Iterator[Sequence[tuple[str, Blob | int]]]:
+        """See Bulk.everything."""
+        try:
+            with self._sessions.hold(_SNAPSHOT_SECONDS) as session:
+                yield from reads.everything(
+                    session, self._now, most, self._sessions.deadlines, _SNAPSHOT_SECONDS,
+                    self._report,
+                )  # fmt: skip
+        except psycopg.Error as error:
+            raise translate("", error, self.place, self._needs("SELECT")) from None
 
     def inspect(self) -> Mapping[str, object]:
         """See Inspected.inspect."""
@@ -259,12 +243,3 @@ class Postgres:
 
     def _report(self, path: str, reason: str) -> None:
         self._left_out.report(self.identity, path, reason)
-
-
-def _may_be(path: str) -> bool:
-    """Whether a row can stand for the path."""
-    try:
-        paths.check_path(path)
-    except InvalidPath:
-        return False
-    return paths.may_be_shared(path) and (path == CONFIG or path.startswith(_AUTHS))

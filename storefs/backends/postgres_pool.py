@@ -190,15 +190,24 @@ class Sessions:
 
     @contextlib.contextmanager
     def use(self, seconds: float) -> Iterator[Session]:
-        """A session for one call of at most so many seconds. Raises psycopg.Error, Unavailable.
+        """A session for one call of at most so many seconds. See `hold`."""
+        until = time.monotonic() + seconds
+        with (
+            self.hold(seconds) as session,
+            self.deadlines.over(session, max(until - time.monotonic(), _GLANCE)),
+        ):
+            yield session
+
+    @contextlib.contextmanager
+    def hold(self, seconds: float) -> Iterator[Session]:
+        """A session that is at hand within so many seconds, for several calls.
 
         One that failed in the block is not used again unless the server said so in order.
+        Raises psycopg.Error, Unavailable.
         """
-        until = time.monotonic() + seconds
-        session = self._take(until)
+        session = self._take(time.monotonic() + seconds)
         try:
-            with self.deadlines.over(session, max(until - time.monotonic(), _GLANCE)):
-                yield session
+            yield session
         except psycopg.Error as error:
             if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
                 session.close()

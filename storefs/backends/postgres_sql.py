@@ -15,7 +15,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storefs.backends.contract import Revision
 from storefs.backends.postgres_schema import SWITCH, Table, Tables
 
 if TYPE_CHECKING:
@@ -37,13 +36,11 @@ class Digest:
 
     function: str
     compute: Callable[[bytes], bytes]
+    is_sha256: bool
 
     def of(self, text: str) -> str:
         """In SQL, of an expression of type text."""
         return f"{self.function.format(f'convert_to({text}, {_UTF8})')}"
-
-    def revision(self, data: bytes) -> Revision:
-        return Revision(self.compute(data).hex())
 
 
 _UTF8 = "'UTF8'"
@@ -52,9 +49,11 @@ _UTF8 = "'UTF8'"
 def digest_for(version: int) -> Digest:
     """SHA-256; of the servers that storefs knows, PostgreSQL 10 alone has none."""
     if version >= 110_000:
-        return Digest("sha256({})", lambda data: hashlib.sha256(data).digest())
+        return Digest("sha256({})", lambda data: hashlib.sha256(data).digest(), is_sha256=True)
     return Digest(
-        "decode(md5({}), 'hex')", lambda data: hashlib.md5(data, usedforsecurity=False).digest()
+        "decode(md5({}), 'hex')",
+        lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
+        is_sha256=False,
     )
 
 
@@ -71,6 +70,9 @@ class Statements:
     read_auth: bytes
     """Takes `ids`: rows of id, data, time."""
     read_config: bytes
+    everything: bytes
+    """Takes `most`, bytes: rows of whether it is the config, id, data, length, time; data is NULL
+    where it is longer."""
     create_auth: bytes
     replace_auth: bytes
     delete_auth: bytes
@@ -93,6 +95,7 @@ def statements(
         snapshot=_snapshot(tables, side, digest),
         read_auth=_read(tables.auth, side, digest),
         read_config=_read(tables.config, None, digest),
+        everything=_everything(tables, side, digest),
         create_auth=_put(tables.auth, side, kept, digest, "jsonb", create=True),
         replace_auth=_put(tables.auth, side, kept, digest, "jsonb", create=False),
         delete_auth=_delete(tables.auth, side, tables.side if purges else None, digest),
@@ -134,15 +137,29 @@ def _snapshot(tables: Tables, side: Table | None, digest: Digest) -> bytes:
 
 
 def _read(table: Table, side: Table | None, digest: Digest) -> bytes:
+    return _contents(table, side, digest, "id = ANY(%(ids)s)").encode()
+
+
+def _everything(tables: Tables, side: Table | None, digest: Digest) -> bytes:
+    auth = _contents(tables.auth, side, digest, "true")
+    config = _contents(tables.config, None, digest, f"id = '{CONFIG_ID}'")
+    return (
+        "SELECT c, id, CASE WHEN n <= %(most)s THEN d END, n, m FROM ("
+        f"SELECT c, id, d, octet_length(d) AS n, m FROM (SELECT false, a.* FROM ({auth}) a"
+        f" UNION ALL SELECT true, c.* FROM ({config}) c) x(c, id, d, m) OFFSET 0) y"
+    ).encode()
+
+
+def _contents(table: Table, side: Table | None, digest: Digest, which: str) -> str:
     # Documents that only others wrote have no row in the side table, and need no digest.
     present = f"SELECT id, content::text AS t, {_TIME.format('r')} AS m FROM {_sql(table)} r"
-    present = f"({present} WHERE id = ANY(%(ids)s) OFFSET 0) a"
+    present = f"({present} WHERE {which} OFFSET 0) a"
     data, joined = f"convert_to(a.t, {_UTF8})", ""
     if side is not None:
         exact = f"s.id IS NOT NULL AND s.digest = {digest.of('a.t')}"
         data = f"CASE WHEN {exact} THEN s.data ELSE {data} END"
         joined = f" LEFT JOIN {_sql(side)} s ON s.id = a.id"
-    return f"SELECT a.id, {data}, a.m FROM {present}{joined}".encode()
+    return f"SELECT a.id, {data}, a.m FROM {present}{joined}"
 
 
 def _present(side: Table | None, digest: Digest) -> str:
