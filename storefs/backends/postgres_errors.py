@@ -43,7 +43,8 @@ _ADVICE: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "no pg_hba.conf entry.*(SSL off|no encryption)|SSL connection is required",
         AccessDenied,
-        "the server takes no connection without TLS: sslmode=require in PGSTORE_DSN",
+        "it may take no connection without TLS: sslmode=require in PGSTORE_DSN; else have"
+        " pg_hba.conf of the server changed",
     ),
     (
         "no pg_hba.conf entry|pg_hba.conf rejects",
