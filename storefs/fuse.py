@@ -16,8 +16,9 @@ import pyfuse3
 from pyfuse3 import FUSEError
 
 from storefs import errors, spin
+from storefs.entries import Entries
 from storefs.inodes import Kind
-from storefs.vfs import Attributes, Change
+from storefs.vfs import Change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from storefs.vfs import Vfs
 
 log = logging.getLogger(__name__)
-
-CACHE_SECONDS = 3600.0
-"""How long the kernel may keep names and attributes: what changes is invalidated."""
 
 _DOCUMENT = Kind.DOCUMENT
 """Looked up once: finding a member of an Enum costs as much as filling half an entry."""
@@ -172,26 +170,6 @@ def invalidate(ino: int) -> None:
     pyfuse3.invalidate_inode(ino)
 
 
-def _fill(entry: EntryAttributes, attributes: Attributes) -> EntryAttributes:
-    """Everything but the owner, over whatever the entry held; returns it."""
-    # Unpacked: on the path of every name of a listing.
-    ino, mode, size, mtime_ns, ctime_ns, links, cacheable, disk = attributes
-    entry.st_ino = ino
-    entry.st_mode = mode
-    entry.st_size = size
-    entry.st_nlink = links
-    entry.st_mtime_ns = mtime_ns
-    entry.st_ctime_ns = ctime_ns
-    if disk is None:
-        entry.st_atime_ns = mtime_ns
-        entry.st_blocks = (size + 511) // 512
-    else:
-        entry.st_atime_ns = disk.st_atime_ns
-        entry.st_blocks = disk.st_blocks
-    entry.entry_timeout = entry.attr_timeout = CACHE_SECONDS if cacheable else 0.0
-    return entry
-
-
 class Operations(pyfuse3.Operations):
     """One handler per request; each awaits one call of the VFS."""
 
@@ -200,15 +178,8 @@ class Operations(pyfuse3.Operations):
     def __init__(self, vfs: Vfs, uid: int, gid: int) -> None:
         super().__init__()
         self._vfs = vfs
-        self._owner = uid, gid
-
-    def _entry(self, attributes: Attributes) -> EntryAttributes:
-        return _fill(self._blank(), attributes)
-
-    def _blank(self) -> EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        entry.st_uid, entry.st_gid = self._owner
-        return entry
+        self._entries = Entries(pyfuse3.EntryAttributes, uid, gid, vfs.of_documents())
+        self._entry = self._entries.of
 
     def _new(self, inode: Inode) -> EntryAttributes:
         return self._entry(self._vfs.remember(inode))
@@ -221,6 +192,7 @@ class Operations(pyfuse3.Operations):
         try:
             for ino, lookups in inode_list:
                 self._vfs.inodes.forget(ino, lookups)
+                self._entries.forget(ino)
         except Exception as error:  # nobody is answered: pyfuse3 takes no FUSEError here
             _errno("forget", error)
 
@@ -341,21 +313,18 @@ class Operations(pyfuse3.Operations):
 
     @_at_once
     def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        # One entry for all documents and one for the others: readdir_reply copies it.
-        vfs, reply = self._vfs, pyfuse3.readdir_reply
-        measures, document, other = vfs.documents.measures, self._entry(vfs.of_documents()), None
-        for position, name, inode in vfs.listing(fh, start_id):
+        vfs, reply, entries = self._vfs, pyfuse3.readdir_reply, self._entries
+        known, listed = entries.known.get, entries.listed
+        for position, name, inode, size, mtime_ns in vfs.listing(fh, start_id):
             if inode.kind is _DOCUMENT:
-                entry = document
-                size, mtime_ns = measures(inode)
-                entry.st_ino = inode.ino
-                entry.st_size = size
-                entry.st_blocks = (size + 511) // 512
-                entry.st_mtime_ns = entry.st_ctime_ns = entry.st_atime_ns = mtime_ns
+                # A third of what a name costs would be to fill in an entry anew.
+                kept = known(inode.ino)
+                if kept is None or kept[0] != size or kept[1] != mtime_ns:
+                    kept = listed(inode.ino, size, mtime_ns)
+                entry = kept[2]
             else:
-                other = other or self._blank()
-                entry = _fill(other, vfs.attributes(inode))
-            if not reply(token, name, entry, position + 1):
+                entry = entries.of(vfs.attributes(inode))
+            if not reply(token, name, entry, position):
                 return
             inode.lookups += 1
 

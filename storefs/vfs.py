@@ -27,6 +27,7 @@ from storefs.errors import (
 )
 from storefs.handles import Handle, Listing
 from storefs.inodes import Kind
+from storefs.paths import CONFIG
 from storefs.raising import Event
 
 if TYPE_CHECKING:
@@ -274,17 +275,29 @@ class Vfs:
             children = {name: child for name, child in children.items() if child is not hidden}
         return self.handles.open_listing(Listing(inode, [*children], [*children.values()]))
 
-    def listing(self, fh: int, start: int) -> Iterator[tuple[int, bytes, Inode]]:
-        """From the snapshot: position, name and inode of what is still there under its name."""
+    def listing(self, fh: int, start: int) -> Iterator[tuple[int, bytes, Inode, int, int]]:
+        """From the snapshot what is still there under its name: the position behind it, name,
+        inode, size and mtime (ns). For what is no document the last two mean nothing.
+
+        On the path of every name of a listing: `documents.measures` is asked only where the
+        mirror's record does not tell.
+        """
         directory, names, inodes = self.handles.listing(fh)
         assert directory.children is not None
-        now, position = directory.children.get, start
+        now, position, measures = directory.children.get, start, self.documents.measures
+        known, document = self.documents.mirror.records.get, Kind.DOCUMENT
         for first in range(start, len(names), _AT_A_TIME):
             last = first + _AT_A_TIME
             for name, inode in zip(names[first:last], inodes[first:last], strict=True):
-                if now(name) is inode:
-                    yield position, name.encode(), inode
                 position += 1
+                if now(name) is not inode:
+                    continue
+                if inode.kind is not document:
+                    yield position, name.encode(), inode, 0, 0
+                elif inode.edit is None and inode.path != CONFIG and (record := known(inode.path)):
+                    yield position, name.encode(), inode, record.size, record.mtime_ns
+                else:
+                    yield position, name.encode(), inode, *measures(inode)
 
     def xattrs(self, ino: int) -> tuple[str, ...]:
         """The names of the extended attributes."""

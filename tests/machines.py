@@ -223,7 +223,7 @@ class Machine:
     def listing(self, path: str) -> list[str]:
         """The names a readdir reports."""
         fh = self.vfs.opendir(self.stat(path).ino)
-        found = [name.decode() for _, name, _ in self.vfs.listing(fh, 0)]
+        found = [name.decode() for _, name, *_ in self.vfs.listing(fh, 0)]
         self.vfs.handles.close_listing(fh)
         return found
 
