@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from storefs.backends import postgres_catalog
 from storefs.backends.contract import Delete, Put
 from storefs.backends.postgres import connect
 from storefs.backends.postgres_dsn import place_of
@@ -241,6 +242,16 @@ def test_a_wrong_dsn_is_one_line_that_names_the_setting(
     assert said in text
     assert "\n" not in text
     assert cluster.password not in text
+
+
+def test_a_server_that_is_too_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_catalog, "OLDEST", 99)  # none older than 10 can be had
+    with pytest.raises(Unavailable, match=r"too old; storefs needs 99") as caught:
+        database.connect()
+    text = str(caught.value)
+    assert "PGSTORE_DSN" in text
+    assert "\n" not in text
+    assert database.cluster.password not in text
 
 
 @pytest.mark.parametrize(
