@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.mount.conftest import Mounts
+    from tests.mount.harness import Mount
 
 pytestmark = pytest.mark.user
 
@@ -32,9 +33,14 @@ def test_a_first_fill_that_is_killed_is_gone_on_with(
     documents |= {f"auths/deep/{n}.json": b'{"long": "%s"}' % (b"x" * 30_000) for n in range(50)}
     for path, data in documents.items():
         put(tmp_path / "store", path, data)
-    mount = mounts("a", start=False)
+    goes_on_after_a_kill(mounts("a", start=False), documents, share)
+
+
+def goes_on_after_a_kill(mount: Mount, documents: dict[str, bytes], share: float) -> None:
+    """Killed with that share of the documents in the mirror, the mount has them all next time."""
+    enough = share * len(documents)
     mount.launch()
-    until(lambda: names(mount.root / "auths") > share * DOCUMENTS, "files are in the mirror", 60)
+    until(lambda: names(mount.root / "auths") > enough, "files are in the mirror", 60)
     mount.kill()
     with mount:
         shown = tree_of(mount.path)

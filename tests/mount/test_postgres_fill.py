@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.mount.harness import Plain, until
+from tests.mount.harness import Plain
 from tests.mount.processes import Place, tree_of
-from tests.mount.terminal import Terminal
+from tests.mount.test_fill_crash import goes_on_after_a_kill
+from tests.mount.test_progress import shown_and_wiped_out
 from tests.servers.postgres import cluster, database  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ def fill(store: Database) -> dict[str, bytes]:
     return documents | {f"auths/deep/{number + 1}.json": long for number in range(LONG)}
 
 
-def names(directory: Path) -> int:
-    return len(os.listdir(directory)) if directory.is_dir() else 0
-
-
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.8])
 def test_a_first_fill_that_is_killed_is_gone_on_with(
     database: Database,  # noqa: F811
@@ -50,15 +46,8 @@ def test_a_first_fill_that_is_killed_is_gone_on_with(
 ) -> None:
     documents = fill(database)
     mount = Plain(tmp_path / "a", tmp_path / "unused", (), database.env())
-    mount.launch()
-    until(lambda: names(mount.root / "auths") > share * DOCUMENTS, "files are in the mirror", 60)
-    mount.kill()
-    with mount:
-        shown = tree_of(mount.path)
-        assert {path: shown[path] for path in documents} == documents
-        assert {path: (mount.root / path).read_bytes() for path in documents} == documents
-        assert mount.kept("found") == {}
-        assert len(database.run("SELECT id FROM auth_store")) == len(documents)
+    goes_on_after_a_kill(mount, documents, share)
+    assert len(database.run("SELECT id FROM auth_store")) == len(documents)
 
 
 def test_it_is_shown_on_a_terminal(database: Database, tmp_path: Path) -> None:  # noqa: F811
@@ -67,10 +56,5 @@ def test_it_is_shown_on_a_terminal(database: Database, tmp_path: Path) -> None: 
         words = ["env", *(f"{name}={value}" for name, value in database.env().items())]
         words += [sys.executable, "-m", "storefs", "mount", str(place.mnt)]
         words += ["--mirror", str(place.root)]
-        with Terminal(words, place.home, place.home) as terminal:
-            terminal.expect(f"\rfetching 0 of {DOCUMENTS:,}".encode())
-            assert terminal.end() == 0
-            terminal.expect(b"is mounted at")
-            before = terminal.shown.partition(b"postgresql")[0]
-        assert before.endswith(b" \r"), before
+        shown_and_wiped_out(words, place, DOCUMENTS, b"postgresql")
         assert tree_of(place.mnt).keys() - documents.keys() == {"config/config.yaml"}

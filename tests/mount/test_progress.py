@@ -24,10 +24,15 @@ def test_a_first_fill_is_shown_on_a_terminal_and_wiped_out(tmp_path: Path) -> No
             put(place.store, f"auths/{number}.json", token(number))
         words = [sys.executable, "-m", "storefs", "mount", str(place.mnt)]
         words += ["--local-store", str(place.store), "--mirror", str(place.root)]
-        with Terminal(words, place.home, place.home) as terminal:
-            terminal.expect(f"\rfetching 0 of {DOCUMENTS:,}".encode())
-            assert terminal.end() == 0
-            terminal.expect(b"is mounted at")
-            before = terminal.shown.partition(b"local")[0]
-        assert before.endswith(b" \r"), before
+        shown_and_wiped_out(words, place, DOCUMENTS, b"local")
         assert len(tree_of(place.mnt)) == DOCUMENTS + 1
+
+
+def shown_and_wiped_out(words: list[str], place: Place, documents: int, next_: bytes) -> None:
+    """Mount on a terminal; `next_` is the first that is said after the line is gone."""
+    with Terminal(words, place.home, place.home) as terminal:
+        terminal.expect(f"\rfetching 0 of {documents:,}".encode())
+        assert terminal.end() == 0
+        terminal.expect(b"is mounted at")
+        before = terminal.shown.partition(next_)[0]
+    assert before.endswith(b" \r"), before
