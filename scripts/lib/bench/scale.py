@@ -30,7 +30,7 @@ def _mounts(
 
 
 def _commits(base: Path, quick: bool) -> Iterator[Row]:
-    counts, writes, rounds = (_QUICK_MOUNTS, 5, 1) if quick else (_MOUNTS, 100, 3)
+    counts, writes, rounds = (_QUICK_MOUNTS, 10, 1) if quick else (_MOUNTS, 400, 3)
     yield from scale_commits.rows(base, counts, writes, rounds)
 
 

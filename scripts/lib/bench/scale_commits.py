@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 
 
-def rows(base: Path, counts: list[int], writes: int, rounds: int) -> Iterator[Row]:
-    """One row a count: commits a second of all together. Raises Broken, OSError."""
+def rows(base: Path, counts: list[int], commits: int, rounds: int) -> Iterator[Row]:
+    """One row a count: commits a second of all together. Raises Broken, OSError.
+
+    `commits`: of all of them in one round.
+    """
     with on_postgres(base) as shared, ExitStack() as stack:
         mounts: list[Mounted] = []
         for count in counts:
@@ -42,7 +45,7 @@ def rows(base: Path, counts: list[int], writes: int, rounds: int) -> Iterator[Ro
                 (mounted.documents / f"m{number}").mkdir()
                 postgres.rewrite(mounted.documents / f"m{number}/a.json", body(0))
                 postgres.rewrite(mounted.documents / f"c{number}.json", body(0))
-            ours, theirs = [], []
+            ours, theirs, writes = [], [], max(5, commits // count)
             for _ in range(rounds):
                 calls = [_calls(one, at, writes) for at, one in enumerate(mounts)]
                 ours.append(_rate(calls, writes))
