@@ -24,7 +24,7 @@ from storefs.filling import Filling
 from storefs.inodes import Kind
 from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn, digest_of
-from storefs.paths import CONFIG, SHARED, ancestors
+from storefs.paths import CONFIG, SHARED, ancestors, parent
 from storefs.pending import PENDING
 from storefs.store import CHUNK
 from storefs.survey import Survey
@@ -162,7 +162,7 @@ class FirstSync:
         if path in self._survey.directories:
             self.admission.skip(path, "a directory of this machine has that name")
             return False
-        for above in ancestors(path):
+        for above in ancestors(path) if self._survey.locals else ():
             if above in self._survey.locals:
                 self.admission.skip(path, f"{above} is a file")
                 return False
@@ -304,10 +304,12 @@ class FirstSync:
             disk.make_directory(self.dir_fd, top)
             if not inodes.top:
                 inodes.add_path(top, Kind.DIRECTORY)
+        blocking: dict[str, str] = {}  # of a directory, the file that has its name or one above
         for path in sorted(records):
-            blocked = [above for above in ancestors(path) if above in records]
-            if blocked:
-                self.admission.skip(path, f"{blocked[0]} is a file")
+            if (above := parent(path)) not in blocking:
+                blocking[above] = next((name for name in ancestors(path) if name in records), "")
+            if blocking[above]:
+                self.admission.skip(path, f"{blocking[above]} is a file")
                 self.documents.mirror.drop(path)
             else:
                 inodes.add_path(path, Kind.DOCUMENT)
