@@ -34,6 +34,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds, of which a random part is waited: doubled each time."""
 
 _CONNECT_WITHIN = 3.0
+_FAILURES = (
+    ClientError, BotoCoreError, ResponseParserError, s3_errors.NoListing, s3_errors.NoTag,
+)  # fmt: skip
 _OWN_VARIABLES: dict[str, tuple[None, list[str], str | None, None]] = {
     "profile": (None, [], None, None),
     "config_file": (None, [], os.devnull, None),
@@ -81,7 +84,7 @@ class Caller:
         for number in range(1, tries + 1):
             try:
                 return request()
-            except (ClientError, BotoCoreError, ResponseParserError, s3_errors.NoListing) as error:
+            except _FAILURES as error:
                 if key:
                     s3_errors.check_condition(error, number > 1, conditional=conditional)
                 failure = s3_errors.translate(path, error, self.place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from storefs.errors import AccessDenied, Invalid, StoreError, Unavailable
+from storefs.errors import AccessDenied, Corrupt, Invalid, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,11 @@ class TooLarge(Exception):
 
 class NoListing(Exception):
     """A successful answer that is no listing: something else answers for the server."""
+
+
+class NoTag(Exception):
+    """An answer about an object without its ETag: `rclone serve s3` gives none of an object that
+    is being overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,8 @@ def translate(path: str, error: Exception, place: Place) -> StoreError:
         cause = "no connection; check OBJECTSTORE_ENDPOINT and the network"
     elif isinstance(error, boto.ReadTimeoutError):
         cause = "connected, but no answer in time"
+    elif isinstance(error, NoTag):
+        return Corrupt(path, "the server gives this object no ETag; without it no change is seen")
     elif isinstance(error, NoListing | ResponseParserError):
         cause = "what answers is no S3 server; check OBJECTSTORE_ENDPOINT"
     else:

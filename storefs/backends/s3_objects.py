@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from storefs.backends.s3_errors import ConditionFailed, TooLarge, answer_of
+from storefs.backends.s3_errors import ConditionFailed, NoTag, TooLarge, answer_of
 from storefs.backends.s3_listing import SECOND, Found, Page, etag_of, of_client, parse
 from storefs.backends.s3_sender import LeftToClient
 from storefs.errors import Corrupt
@@ -112,31 +112,32 @@ class Objects:
 
         def ask() -> Mapping[str, str]:
             try:
-                return self._caller.sender.send("HeadObject", "HEAD", key)[1]
+                return _tagged(self._caller.sender.send("HeadObject", "HEAD", key)[1])
             except LeftToClient:
-                return _headers(self._by_client("head_object", key, {}))
+                return _tagged(_headers(self._by_client("head_object", key, {})))
 
         try:
             headers = self._call(key, ask, until)
         except ConditionFailed:
             return None
         size = int(headers.get("content-length", 0))
-        return Found(etag_of(headers.get("etag", "")), size, _modified(headers))
+        return Found(etag_of(headers["etag"]), size, _modified(headers))
 
     def get(self, key: str, most: int) -> tuple[bytes, Found] | None:
         """The content of `key`, None where it is absent. Raises TooLarge above `most` bytes."""
 
         def ask() -> tuple[bytes, Mapping[str, str]]:
             try:
-                return self._caller.sender.get(key, most)
+                data, headers = self._caller.sender.get(key, most)
             except LeftToClient:
-                return self._body(self._by_client("get_object", key, {}), most)
+                data, headers = self._body(self._by_client("get_object", key, {}), most)
+            return data, _tagged(headers)
 
         try:
             data, headers = self._call(key, ask)
         except ConditionFailed:
             return None
-        return data, Found(etag_of(headers.get("etag", "")), len(data), _modified(headers))
+        return data, Found(etag_of(headers["etag"]), len(data), _modified(headers))
 
     def _body(self, answer: Mapping[str, Any], most: int) -> tuple[bytes, Mapping[str, str]]:
         body, size = answer["Body"], answer["ContentLength"]
@@ -150,7 +151,7 @@ class Objects:
     ) -> Found:
         """Make `key` hold `data`, if it is as `match` says: ABSENT, an ETag, or empty for any.
 
-        Raises ConditionFailed, Unsupported.
+        Raises ConditionFailed, also if something else is there already again; Unsupported.
         """
         said = {
             "Content-Type": content_type(key),
@@ -169,12 +170,20 @@ class Objects:
 
         headers = self._call(key, ask, until, tries=tries, conditional=match != "")
         if not headers.get("etag"):
-            found = self.head(key, until=until)
-            if found is None:
-                raise Corrupt(key, "was put, and is not there")
-            return found
+            return self.found_again(key, data)
         moment, version = _date(headers.get("date", "")), headers.get("x-amz-version-id", "")
         return Found(etag_of(headers["etag"]), len(data), moment, version)
+
+    def found_again(self, key: str, data: bytes) -> Found:
+        """The object that was put a moment ago. By its content: whoever asks for its ETag alone
+        may be told that of what somebody else has put there since. Raises ConditionFailed."""
+        try:
+            answer = self.get(key, len(data))
+        except TooLarge:
+            answer = None
+        if answer is None or answer[0] != data:
+            raise ConditionFailed(again=False)
+        return answer[1]
 
     def delete(
         self, key: str, match: str = "", version: str = "", *, until: float = 0, tries: int = 0
@@ -229,6 +238,13 @@ def _md5(data: bytes) -> bytes:
 def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
     """Of an answer of the client, in lower case."""
     headers: Mapping[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return headers
+
+
+def _tagged(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of an answer about one object. Raises NoTag."""
+    if not headers.get("etag", "").strip('"'):
+        raise NoTag
     return headers
 
 

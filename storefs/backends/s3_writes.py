@@ -68,13 +68,12 @@ class Writes:
             self._compare(put, until)
         try:
             found = self._objects.put(key, put.data, match if held else "", until=until)
+            # Without a condition another writer may have come between.
+            return found if held else self._objects.found_again(key, put.data)
         except ConditionFailed as refusal:
             return self._after_refusal(put, refusal.again, until)
         except Unsupported:
             raise Unavailable(put.path, _CHANGED_MIND) from None
-        if not held:
-            self._read_again(put, found, until)
-        return found
 
     def _after_refusal(self, put: Put, again: bool, until: float) -> Found:
         """A conflict, unless an earlier try of this very put is what is there."""
@@ -85,12 +84,6 @@ class Writes:
                 if answer is not None and answer[0] == put.data:
                     return answer[1]
         raise self._conflict(put.path, found)
-
-    def _read_again(self, put: Put, written: Found, until: float) -> None:
-        """Raises Conflict if another writer came between; see docs/backends/s3.md."""
-        found = self._objects.head(self._place.key_of(put.path), until=until)
-        if found is None or found.etag != written.etag:
-            raise self._conflict(put.path, found)
 
     def _delete(self, delete: Delete, until: float) -> None:
         key, held = self._place.key_of(delete.path), self._conditions.delete

@@ -146,7 +146,6 @@ def test_one_token_with_disjoint_fields(fleet: Fleet) -> None:  # noqa: F811
 def test_one_token_with_the_same_field(fleet: Fleet) -> None:  # noqa: F811
     """Of each version the writer is told that it stands, or it is kept as a conflict copy."""
     one, other = fleet("one"), fleet("other")
-    needs_conditions(one)
     name = "token.json"
     write(one.auths / name, token(0, note="start"))
     agree(one, other)
@@ -174,7 +173,6 @@ def test_both_hash_the_same_secret(fleet: Fleet) -> None:  # noqa: F811
     """Two machines start at once and put another random hash into the config: one wins, the
     other follows, and nobody is refused."""
     one, other = fleet("one"), fleet("other")
-    needs_conditions(one)
     plain = "port: 8317\nremote-management:\n  secret-key: 'plain {0}'\nretries: {0}\n"
     for turn in range(scaled(50, 3)):
         one.config.write_text(plain.format(turn))

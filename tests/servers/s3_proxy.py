@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from email.message import Message
     from typing import Self
 
-Kind = Literal["500", "503", "403", "cut", "cut after", "truncated", "stale"]
+Kind = Literal["500", "503", "403", "cut", "cut after", "truncated", "stale", "untagged"]
 KINDS: tuple[Kind, ...] = ("500", "503", "403", "cut", "cut after", "truncated", "stale")
 _HOP = {"connection", "expect", "transfer-encoding", "keep-alive"}
 
@@ -201,6 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "cut after":
                 self._cut()
             else:
+                if fault == "untagged":
+                    headers = [pair for pair in headers if pair[0].lower() != "etag"]
                 self._answer(status, headers, data, half=fault == "truncated")
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve
