@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import pytest
 
 from storefs.errors import AccessDenied, StoreError, Unavailable
 from tests.contract.steps import content, put
+from tests.servers.certificates import certificate
 from tests.servers.postgres_cluster import server_user
 
 if TYPE_CHECKING:
@@ -25,36 +24,24 @@ A = "auths/a.json"
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
     """Another certificate authority, which signed nothing."""
-    return _certificate(tmp_path, "other")
+    return certificate(tmp_path, "other")
 
 
 @pytest.fixture
 def secured(own_cluster: Cluster) -> Cluster:
     """A server that lets nobody in without TLS; its certificate is for 127.0.0.1."""
     own_cluster.stop()
-    certificate = _certificate(own_cluster.directory, "server")
-    key = certificate.with_suffix(".key")
+    made = certificate(own_cluster.directory, "server")
+    key = made.with_suffix(".key")
     if os.geteuid() == 0:
-        for file in (certificate, key):
+        for file in (made, key):
             os.chown(file, server_user().pw_uid, server_user().pw_gid)
     hba = own_cluster.data / "pg_hba.conf"
     hba.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
     own_cluster.options = (
-        *own_cluster.options, "ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}",
+        *own_cluster.options, "ssl=on", f"ssl_cert_file={made}", f"ssl_key_file={key}",
     )  # fmt: skip
     return own_cluster.start()
-
-
-def _certificate(directory: Path, name: str) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: it makes the certificates")
-    file = directory / f"{name}.crt"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(file.with_suffix(".key")), "-out", str(file)]
-    subprocess.run(["openssl", *words, *files], check=True, capture_output=True, timeout=60)
-    file.with_suffix(".key").chmod(0o600)
-    return file
 
 
 def _named(database: Database, *words: str) -> dict[str, str]:

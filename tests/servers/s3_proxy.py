@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable
     from email.message import Message
+    from pathlib import Path
     from typing import Self
 
 Kind = Literal["500", "503", "403", "cut", "cut after", "truncated", "stale", "untagged"]
@@ -77,8 +79,9 @@ _REPLIES = {
 class Proxy:
     """Serves on `url` until `close`."""
 
-    def __init__(self, upstream: str, delay: float = 0.0) -> None:
-        """`delay`: seconds added to each request."""
+    def __init__(self, upstream: str, delay: float = 0.0, certificate: Path | None = None) -> None:
+        """`delay`: seconds added to each request. `certificate`: it speaks TLS, with the key in
+        the `.key` file beside."""
         self.delay = delay
         self.rule: Callable[[Request], Kind | Reply | None] = lambda request: None
         """Asked for each request what to do to it."""
@@ -93,10 +96,15 @@ class Proxy:
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         return self
