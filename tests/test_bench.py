@@ -112,6 +112,9 @@ def test_every_figure_is_measured_and_nothing_stays(tmp_path: Path, part: str) -
         (line,) = [line for line in out.splitlines() if "8.00 ms" in line]
         assert line.split()[-1] == f"{figures['change']['goals'][0]['value'] / 8:.2f}"
         assert figures["memory_10k"]["megabytes"].keys() == {"storefs", "rclone"}
+        spent = figures["read"]["more"]
+        assert spent.keys() == {"storefs_cpu_us", "loop_cpu_us", "rclone_cpu_us"}
+        assert spent["rclone_cpu_us"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "old.json"}
 
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped, unused-ignore]
 
 from bench.calls import body, write
-from bench.candidates import Broken
+from bench.candidates import Broken, cpu
 from bench.samples import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bench.candidates import Mounted
 
@@ -32,8 +32,6 @@ _PATIENCE = 60.0
 _PAUSE = 1.3
 """Seconds between two changes of one document: what is written sooner after a delivery is merged,
 and a poll that both fall into would count twice."""
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Shared(Protocol):
@@ -147,13 +145,3 @@ def _change(mounts: list[_Watched], latencies: list[list[float]], commits: list[
             if (one.mounted.documents / name).read_bytes() == data:
                 latencies[waiting.pop(fd)].append((time.perf_counter() - begun) * 1e3)
                 poll.unregister(fd)
-
-
-def cpu(pids: list[int]) -> float:
-    """CPU milliseconds so far of these processes, the children that ended included."""
-    total = 0
-    for pid in pids:
-        with suppress(FileNotFoundError):  # ended: its parent has its time
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += sum(int(field) for field in fields[11:15])
-    return total * 1000 / _TICKS

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench import candidates, figures
@@ -65,7 +65,9 @@ def _few(base: Path, scale: Scale) -> Iterator[Figure]:
         everybody = [storefs, memory, plain, rclone]
         for mode, count in ("read", scale.few), ("stat", scale.few), ("list", scale.lists):
             calls = _compare(scale.rounds, [*everybody, loop], mode, count)
-            yield figures.FEW[mode](calls, scale.few)
+            figure = figures.FEW[mode](calls, scale.few)
+            spent = _spent([storefs, loop, rclone], count) if mode == "read" else {}
+            yield replace(figure, more=spent)
         yield figures.programs(_together(scale, [storefs, loop, rclone]), scale.few)
         changes = [_events(storefs, store / "auths", scale.changes) for _ in range(scale.rounds)]
         yield figures.changes(Samples(changes), scale.few)
@@ -73,6 +75,16 @@ def _few(base: Path, scale: Scale) -> Iterator[Figure]:
         calls = _compare(scale.rounds, everybody, "write", scale.writes)
         calls |= {"plain fsync": _compare(scale.rounds, [plain], "sync", scale.writes)["plain"]}
         yield figures.write(calls, scale.few)
+
+
+def _spent(mounts: Sequence[Mounted], count: int) -> dict[str, float]:
+    """CPU microseconds of each daemon for one open, read and close."""
+    found = {}
+    for mounted in mounts:
+        before = candidates.cpu([mounted.pid])
+        call(mounted, "read", count)  # which reads each document once before
+        found[f"{mounted.name}_cpu_us"] = (candidates.cpu([mounted.pid]) - before) * 1e3 / count / 2
+    return found
 
 
 def _together(scale: Scale, everybody: Sequence[Candidate]) -> figures.Rates:
