@@ -131,6 +131,9 @@ class Local:
         with os.scandir(fd) as items:
             for item in items:
                 path = sys.intern(f"{directory}/{item.name}")  # kept: every table shares it
+                if (entry := self._unchanged(path, item.name, fd)) is not None:
+                    entries[path] = entry
+                    continue
                 is_directory = item.is_dir(follow_symlinks=False)
                 if not paths.may_be_shared(f"{path}/x" if is_directory else path):
                     continue
@@ -142,14 +145,19 @@ class Local:
                         entries[path] = self._entry(path, fd)
         return deeper
 
-    def _entry(self, path: str, directory: int) -> Entry:
-        name = _name(path)
+    def _unchanged(self, path: str, name: str, directory: int) -> Entry | None:
+        """The entry of a file that need not be read again, nor its name be looked at."""
         known = self._known.get(path)
         if known is not None:
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if known.startswith(_packed(status)):
-                revision = Revision(known[_STAMP.size :].hex())
-                return Entry(revision, status.st_size, status.st_mtime_ns)
+            with suppress(OSError):
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if known.startswith(_packed(status)):
+                    revision = Revision(known[_STAMP.size :].hex())
+                    return Entry(revision, status.st_size, status.st_mtime_ns)
+        return None
+
+    def _entry(self, path: str, directory: int) -> Entry:
+        name = _name(path)
         now = self._clock()
         data, status = files.read(name, directory)
         entry = entry_of(data, status.st_mtime_ns)
