@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -383,8 +384,14 @@ def test_every_session_terminated(store: Postgres, database: Database) -> None:
             revision = _put_in_doubt(store, b'{"n": %d}' % number, revision)
             assert set(store.snapshot()) == {A}
         within(PATIENCE, lambda: None in hints, "a look at everything")
-        database.run(UPSERT, "b.json", "{}")
-        within(PATIENCE, lambda: {B} in hints, "announcements go on")
+        serial = count()
+
+        def announced() -> bool:
+            # What is announced before the new session listens is in its look at everything.
+            database.run(UPSERT, "b.json", f'{{"n": {next(serial)}}}')
+            return {B} in hints
+
+        within(PATIENCE, announced, "announcements go on")
 
 
 def _put_in_doubt(store: Postgres, data: bytes, expect: Revision) -> Revision:
