@@ -44,6 +44,7 @@ COMPARED: dict[str, dict[str, set[str]]] = {
         "s3_cold": {"storefs", "rclone"},
         "s3_warm": {"storefs"},
         "s3_create": {"storefs", "rclone"},
+        "s3_rewrite": {"storefs", "rclone"},
         "s3_rename": {"storefs", "rclone"},
         "s3_unlink": {"storefs", "rclone"},
         "s3_write": {"storefs", "memory + put"},

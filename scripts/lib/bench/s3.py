@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
@@ -274,12 +274,19 @@ def _changes(base: Path, url: str, scale: Scale) -> Iterator[Figure]:
     """Write, rename and unlink of one document, with the requests of each beside."""
     found: dict[str, dict[str, list[float]]] = {}
     requests: dict[str, dict[str, float]] = {}
+    with ExitStack() as stack:
+        mounts = {
+            name: stack.enter_context(make(base / f"changes-{name}", url))
+            for name, make in _everybody().items()
+        }
+        # One document after the other, each on every mount: what disturbs meets all of them.
+        for number in range(scale.writes):
+            for name, mounted in mounts.items():
+                for operation, seconds in _operations(mounted.documents, name, number):
+                    found.setdefault(operation, {}).setdefault(name, []).append(seconds)
     for name, make in _everybody().items():
-        with make(base / f"changes-{name}", url) as mounted:
-            for operation, seconds in _operations(mounted.documents, scale.writes):
-                found.setdefault(operation, {}).setdefault(name, []).append(seconds)
         with Proxy(url) as proxy, make(base / f"count-{name}", proxy.url) as mounted:
-            for operation, _ in _operations(mounted.documents, 1, proxy):
+            for operation, _ in _operations(mounted.documents, name, 0, proxy):
                 sent = len([one for one in proxy.log if "bench-" in str(one)])
                 requests.setdefault(operation, {})[f"{name}_requests"] = sent
     for operation, times in found.items():
@@ -290,20 +297,20 @@ def _changes(base: Path, url: str, scale: Scale) -> Iterator[Figure]:
 
 
 def _operations(
-    directory: Path, count: int, proxy: Proxy | None = None
+    directory: Path, who: str, number: int, proxy: Proxy | None = None
 ) -> Iterator[tuple[str, float]]:
-    for number in range(count):
-        one, other = directory / f"bench-{number}.json", directory / f"bench-to-{number}.json"
-        data = body(number)
-        steps: dict[str, Callable[[], object]] = {
-            "create": lambda: _rewrite(one, data),  # noqa: B023
-            "rename": lambda: os.rename(one, other),  # noqa: B023
-            "unlink": lambda: os.unlink(other),  # noqa: B023
-        }
-        for operation, call in steps.items():
-            if proxy is not None:
-                proxy.forget()
-            yield operation, _timed(call)
+    """The changes of one document, and the seconds of each."""
+    one, other = (directory / f"bench-{who}-{part}{number}.json" for part in ("", "to-"))
+    steps: dict[str, Callable[[], object]] = {
+        "create": lambda: _rewrite(one, body(number)),
+        "rewrite": lambda: _rewrite(one, body(number + 1)),
+        "rename": lambda: os.rename(one, other),
+        "unlink": lambda: os.unlink(other),
+    }
+    for operation, call in steps.items():
+        if proxy is not None:
+            proxy.forget()
+        yield operation, _timed(call)
 
 
 def _event(base: Path, url: str, scale: Scale) -> Figure:
