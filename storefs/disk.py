@@ -60,13 +60,16 @@ def replace(
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=dir_fd)
     try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
+        try:
+            written = os.write(fd, data)
+            while written < len(data):
+                written += os.write(fd, memoryview(data)[written:])
             if mtime_ns is not None:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             if durable:
                 os.fsync(fd)
+        finally:
+            os.close(fd)
         _rename_into(dir_fd, temporary, path)
     except OSError:
         remove(dir_fd, temporary)

@@ -142,14 +142,14 @@ def mount(operations: Operations, mountpoint: Path, *, allow_other: bool) -> Non
     pyfuse3.init(operations, str(mountpoint), options)
 
 
-async def serve(handlers: int, spin_seconds: float = 0.0) -> None:
+async def serve(handlers: int, spin_seconds: float, busy: Callable[[], bool]) -> None:
     """Answer requests, that many at once, until terminated or unmounted.
 
-    `spin_seconds`: how long to look for the next request before sleeping.
+    `spin_seconds`: how long to look for the next request before sleeping, unless `busy`.
     """
     if spin_seconds and spin.worthwhile():
         if hasattr(pyfuse3, "trio"):
-            pyfuse3.trio = spin.Waiting(spin_seconds)
+            pyfuse3.trio = spin.Waiting(spin_seconds, busy)
         else:
             log.info("this pyfuse3 waits in its own way: --spin has no effect")
     await pyfuse3.main(max_tasks=handlers)

@@ -1,6 +1,6 @@
 """The local truth: stored bytes as plain files, the index beside them, an LRU in memory.
 
-Memory changes first, in the trio thread; one writer thread brings the disk after it, in
+Memory changes first, in the trio thread; `mirrorwriter` brings the disk after it, in
 order. A mirror file is a copy of what the backend has, so it is never fsynced: the digest in
 the index exposes a torn one, and it is fetched again.
 """
@@ -13,19 +13,18 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from concurrent.futures import Future
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cachetools import LRUCache
 
 from storefs import disk
 from storefs.backends.contract import Revision
 from storefs.index import Index, Row
+from storefs.mirrorwriter import Group, MirrorWriter, Save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from storefs.backends.contract import Blob, Entry
 
@@ -35,8 +34,6 @@ log = logging.getLogger(__name__)
 
 VANISHED = Revision("")
 """The revision of a document that vanished from the backend but stays here (config.yaml)."""
-
-_BATCH = 2000
 
 _ENTRY = 300
 """Bytes that the LRU's tables take for an entry, beside its content (measured)."""
@@ -64,17 +61,6 @@ class Record:
         self._revision = None if revision == self.digest.hex() else revision
 
 
-class _Save(NamedTuple):
-    data: bytes
-    row: Row
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    job: Callable[[], object]
-    done: Future[Any]
-
-
 class Torn(Exception):
     """The mirror file is not what the index says; it must be fetched again."""
 
@@ -100,9 +86,7 @@ class Mirror:
         self._unsaved: dict[str, bytes] = {}
         self._leaving: Counter[str] = Counter()
         self._unsaved_lock = threading.Lock()  # guards these two, which both threads change
-        self._queue: SimpleQueue[tuple[str, _Save | None] | _Call | None] = SimpleQueue()
-        self._writer = threading.Thread(target=self._write_forever, name="mirror-writer")
-        self._writer.start()
+        self._writer = MirrorWriter(self._save)
 
     def adopt(self, row: Row) -> None:
         """Take a row of the index over at start, when the file on disk agrees with it."""
@@ -138,7 +122,7 @@ class Mirror:
         """Make `data` the stored bytes of `path`, at the revision of `entry`."""
         save = self._record(path, data, entry, mtime_ns)
         self._remember(path, data)
-        self._queue.put((path, save))
+        self._writer.put(path, save)
 
     def fill(self, blobs: Sequence[tuple[str, Blob]]) -> Future[object]:
         """`install` many, each path once, in the writer thread: the caller reads on meanwhile.
@@ -149,7 +133,7 @@ class Mirror:
 
     def _fill(self, blobs: Sequence[tuple[str, Blob]]) -> None:
         now = time.time_ns()
-        group: dict[str, _Save | None] = {}
+        group: Group = {}
         for path, blob in blobs:
             mtime_ns = blob.entry.mtime_ns or now
             group[path] = self._record(path, blob.data, blob.entry, mtime_ns, blob.digest)
@@ -160,7 +144,7 @@ class Mirror:
 
     def _record(
         self, path: str, data: bytes, entry: Entry, mtime_ns: int, digest: bytes = b""
-    ) -> _Save:
+    ) -> Save:
         old = self.records.get(path)
         digest = digest or digest_of(data)
         self.records[path] = Record(entry.revision, len(data), mtime_ns, digest)
@@ -168,7 +152,7 @@ class Mirror:
         with self._unsaved_lock:
             self._unsaved[path] = data
         previous = old.digest if old else b""
-        return _Save(data, Row(path, entry.revision, len(data), mtime_ns, digest, previous))
+        return Save(data, Row(path, entry.revision, len(data), mtime_ns, digest, previous))
 
     def touch(self, path: str, mtime_ns: int, revision: Revision | None = None) -> None:
         """Change the shown mtime, and the revision if given, of bytes that stay as they are."""
@@ -177,7 +161,7 @@ class Mirror:
         if revision is not None:
             record.revision = revision
         row = Row(path, record.revision, record.size, mtime_ns, record.digest, record.digest)
-        self.submit(lambda: self._index.write([row], []))
+        self.later(lambda: self._index.write([row], []), f"the index row of {path}")
 
     def drop(self, path: str) -> None:
         """Forget a document, its file included."""
@@ -187,11 +171,12 @@ class Mirror:
         with self._unsaved_lock:
             self._unsaved.pop(path, None)
             self._leaving[path] += 1
-        self._queue.put((path, None))
+        self._writer.put(path, None)
 
     def supersede(self, path: str, groups: bytes) -> None:
         """Keep the digests of a document's superseded token groups beside it."""
-        self.submit(lambda: self._index.supersede(path, groups))
+        what = f"the superseded tokens of {path}"
+        self.later(lambda: self._index.supersede(path, groups), what)
 
     def vacate(self, path: str) -> None:
         """Wait for the disk until nothing of a document dropped a moment ago is left there.
@@ -199,53 +184,22 @@ class Mirror:
         A local file takes its name: the writer would still remove that one instead.
         """
         if self._leaving[path]:
-            self.submit(_nothing).result()
+            self.submit(lambda: None).result()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Run `job` in the writer thread, after everything that was asked before it."""
-        done: Future[T] = Future()
-        self._queue.put(_Call(job, done))
-        return done
+        return self._writer.submit(job)
+
+    def later(self, job: Callable[[], object], what: str) -> None:
+        """The same for what nobody waits for; a failure is logged as one of `what`."""
+        self._writer.later(job, what)
 
     def close(self) -> None:
         """Bring everything to disk and end the writer."""
-        self._queue.put(None)
-        self._writer.join()
+        self._writer.close()
         self._index.close()
 
-    def _write_forever(self) -> None:
-        group: dict[str, _Save | None] = {}
-        while True:
-            item = self._queue.get() if not group else self._next()
-            if isinstance(item, tuple):
-                if item[0] in group:  # a row explains the one version before it, not two
-                    self._save(group)
-                    group = {}
-                group[item[0]] = item[1]
-                if len(group) < _BATCH:
-                    continue
-            self._save(group)
-            group = {}
-            if isinstance(item, _Call):
-                self._run(item)
-            elif item is None and self._queue.empty():
-                return
-
-    def _next(self) -> tuple[str, _Save | None] | _Call | None:
-        try:
-            return self._queue.get_nowait()
-        except Empty:
-            return _Call(_nothing, Future())
-
-    def _run(self, call: _Call) -> None:
-        try:
-            call.done.set_result(call.job())
-        except BaseException as error:
-            call.done.set_exception(error)
-
-    def _save(self, group: dict[str, _Save | None]) -> None:
-        if not group:
-            return
+    def _save(self, group: Group) -> None:
         saves = {path: save for path, save in group.items() if save is not None}
         dropped = group.keys() - saves.keys()
         try:
@@ -270,7 +224,7 @@ class Mirror:
                 if self._unsaved.get(path) is save.data:
                     del self._unsaved[path]
 
-    def _put(self, path: str, save: _Save) -> None:
+    def _put(self, path: str, save: Save) -> None:
         data, mtime_ns = save.data, save.row.mtime_ns
         # An empty file at a row is a torn one, so where none was before there is no need to
         # write beside it and rename, which takes several times as long.
@@ -283,6 +237,3 @@ def _cost(data: bytes) -> int:
     """Bytes of memory that one entry of the cache takes."""
     return len(data) + _ENTRY
 
-
-def _nothing() -> None:
-    """Ends a group: the queue is empty, so what is there is written now."""

@@ -220,7 +220,8 @@ class Mount:
     async def _serve_kernel(self) -> None:
         try:
             with self._serving:
-                await fuse.serve(_HANDLERS, self._settings.spin / 1e6)
+                store = self.stack.store
+                await fuse.serve(_HANDLERS, self._settings.spin / 1e6, lambda: store.asking > 0)
         except* ConnectionAbortedError:  # instead of a clean end, where a message was on its way
             log.info("the kernel mount was taken away")
         finally:

@@ -29,9 +29,10 @@ def worthwhile() -> bool:
 class Waiting:
     """What pyfuse3 shall take for the module `trio`. One for one session."""
 
-    def __init__(self, seconds: float) -> None:
-        """`seconds`: how long to look for a message before sleeping."""
-        self.lowlevel = _LowLevel(_Looking(seconds).wait_readable)
+    def __init__(self, seconds: float, busy: Callable[[], bool] = lambda: False) -> None:
+        """`seconds`: how long to look for a message before sleeping. Not while `busy`: threads of
+        this process are at work, and who looks takes the interpreter from them."""
+        self.lowlevel = _LowLevel(_Looking(seconds, busy).wait_readable)
 
     def Lock(self) -> ReadLock:
         """Who holds it reads the next message."""
@@ -81,8 +82,8 @@ class ReadLock:
 class _Looking:
     """Polls one descriptor for some time, then leaves it to trio."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, busy: Callable[[], bool]) -> None:
+        self._seconds, self._busy = seconds, busy
         self._fd = -1
         self._poller = select.poll()
 
@@ -93,6 +94,9 @@ class _Looking:
             self._poller.register(fd, select.POLLIN)
         poll = self._poller.poll
         if poll(0):
+            return
+        if self._busy():
+            await trio.lowlevel.wait_readable(fd)
             return
         end = perf_counter() + self._seconds
         while perf_counter() < end:

@@ -166,6 +166,7 @@ async def test_a_crash_before_the_file_of_a_pending_change_was_replaced(
     async with world(tmp_path, mock_clock) as it:
         machine = await it.machine()
         await machine.put(A, ONE)
+        machine.mirror.submit(lambda: None).result(20)  # on the disk
         it.faults(machine).always("commit", "fail-before")
         await machine.put(A, TWO)
         it.kill(machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,20 @@ async def test_without_a_message_it_sleeps_until_one_comes(pipe: tuple[int, int]
             nursery.start_soon(waiting.lowlevel.wait_readable, pipe[0])
             await trio.testing.wait_all_tasks_blocked()  # it does: so nobody looks any more
             os.write(pipe[1], b"x")
+
+
+async def test_who_is_busy_sleeps_at_once(pipe: tuple[int, int]) -> None:
+    """Else it would look for LONG: a thread that asks the backend needs the interpreter."""
+    waiting, late = Waiting(LONG, lambda: True), threading.Timer(20, os.write, (pipe[1], b"late"))
+    late.start()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waiting.lowlevel.wait_readable, pipe[0])
+            await trio.testing.wait_all_tasks_blocked()
+            os.write(pipe[1], b"x")
+    finally:
+        late.cancel()
+    assert os.read(pipe[0], 1) == b"x"
 
 
 async def test_another_descriptor_is_waited_for_as_well(pipe: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ import trio.testing
 from storefs.backends.contract import Delete, Put, Revision
 from storefs.backends.memory import Memory
 from storefs.errors import Conflict, Unavailable
-from storefs.store import Store
+from storefs.store import GATHER, Store
 from tests.faults import Faults, Op
 from tests.machines import stored
 
@@ -82,6 +82,12 @@ async def scene(backend: Memory, hanging: int = 0) -> AsyncIterator[tuple[Scene,
         made.faults.close()
 
 
+async def gathered(clock: MockClock) -> None:
+    """Time enough passes that what waits for another call is a call of its own."""
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(GATHER)
+
+
 def put(path: str, data: bytes = b"{}") -> list[Put]:
     return [Put(path, data, None)]
 
@@ -100,14 +106,34 @@ async def test_what_waits_goes_together_in_one_call(mock_clock: MockClock) -> No
         assert stored(calls) == dict.fromkeys((A, B, C, D), b"{}")
 
 
+async def test_what_comes_within_a_moment_waits_for_the_call_before_it(
+    mock_clock: MockClock,
+) -> None:
+    """Though the backend would bear more calls: one for three is cheaper."""
+    calls = Calls(concurrency=8)
+    async with scene(calls, hanging=1) as (it, nursery):
+        nursery.start_soon(it.commit, put(A))
+        await it.reached(1)
+        for path in (B, C, D):
+            nursery.start_soon(it.commit, put(path))
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.faults.calls["commit"] == it.store.asking == 1
+        it.faults.release()  # before the moment is over
+        await it.answered(A, B, C, D)
+        assert [sorted(paths) for paths in calls.made] == [[A], [B, C, D]]
+        assert it.store.asking == 0
+
+
 async def test_as_many_calls_as_the_backend_bears(mock_clock: MockClock) -> None:
     calls = Calls(concurrency=2)
     async with scene(calls, hanging=2) as (it, nursery):
         nursery.start_soon(it.commit, put(A))
         await it.reached(1)
         nursery.start_soon(it.commit, put(B))
+        await gathered(mock_clock)
         await it.reached(2)
         nursery.start_soon(it.commit, put(C))
+        await gathered(mock_clock)
         await trio.testing.wait_all_tasks_blocked()
         assert it.faults.calls["commit"] == 2
         it.faults.release()
@@ -140,6 +166,7 @@ async def test_a_path_whose_call_still_runs_waits_for_it(mock_clock: MockClock) 
         assert isinstance(it.answers.pop(A), Unavailable)
         nursery.start_soon(it.commit, put(A, b'{"second": 1}'))
         nursery.start_soon(it.commit, put(B))
+        await gathered(mock_clock)
         await it.answered(B)
         assert it.faults.calls["commit"] == 2
         it.faults.release()
