@@ -38,6 +38,9 @@ _SYNC_DEADLINES = 4
 
 _GENERATIONS = 20_000
 
+_PASSES = 9
+"""Times in a row that a fingerprint is believed; then all is listed, whatever it says."""
+
 
 @dataclass(slots=True)
 class _Sync:
@@ -63,6 +66,10 @@ class Reconcile:
     _asked: list[_Sync] = field(default_factory=list)
     _next_full: float = 0.0
     _not_before: float = 0.0
+    _seen: str = ""
+    """The backend's fingerprint when everything was looked at last, without a failure."""
+    _passed: int = 0
+    """How often since then it was the same, and nothing was listed."""
 
     async def run(self) -> None:
         """Reconcile whenever something is marked, until cancelled."""
@@ -112,15 +119,17 @@ class Reconcile:
         if trio.current_time() < self._not_before:
             return
         asked, self._asked = self._asked, []
+        seen = self._seen
         try:
             if marks.everything or trio.current_time() >= self._next_full:
-                await self._full()
+                seen = await self._full("" if asked else seen)
                 await self.removals.settle()
             while marks.dirty:
                 chosen = sorted(marks.dirty)[:CHUNK]
                 marks.dirty.difference_update(chosen)
                 await self._look(chosen)
             await self.removals.settle()
+            self._seen = seen  # not before: what failed is looked at again
         except StoreError as error:
             log.debug("reconcile: %s", error)
             marks.everything = True
@@ -164,10 +173,24 @@ class Reconcile:
         why = asked.refusal or self.store.error or "no answer"
         raise BackendFailed(f"{self.store.backend.identity}: {why}")
 
-    async def _full(self) -> None:
+    async def _full(self, seen: str) -> str:
+        """Look at everything, unless the fingerprint is `seen` still. Returns it; StoreError."""
+        self.documents.marks.everything = False
+        now = await self.store.fingerprint()
+        left = self.removals.vanishing.absent or self.admission.skipped
+        if now and now == seen and not left and self._passed < _PASSES:
+            self._passed += 1
+            for path in self.documents.mirror.records:
+                self.arrivals.announce(path)
+        else:
+            self._passed = 0
+            await self._compare()
+        self._next_full = trio.current_time() + self.interval
+        return now
+
+    async def _compare(self) -> None:
         """Take a snapshot, look at what differs from it, note what is absent."""
         documents, removals = self.documents, self.removals
-        documents.marks.everything = False
         mark = documents.generations.now
         shown = self.admission.select(await self.store.snapshot())
         records = documents.mirror.records
@@ -188,7 +211,6 @@ class Reconcile:
             self.arrivals.announce(path)
         for start in range(0, len(changed), CHUNK):
             await self._look(changed[start : start + CHUNK])
-        self._next_full = trio.current_time() + self.interval
         removals.vanishing.note(gone, time.monotonic())
         removals.after_snapshot(empty=not shown)
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from storefs.backends.contract import Bulk, Copied, Described, Historic, Inspected, Watcher
+from storefs.backends.contract import (
+    Bulk,
+    Copied,
+    Described,
+    Fingerprinted,
+    Historic,
+    Inspected,
+    Watcher,
+)
 from storefs.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
@@ -137,6 +145,12 @@ class Store:
             log.info("%s can be listed again", self.backend.identity)
             self.refusal = ""
         return entries
+
+    async def fingerprint(self) -> str:
+        """Equal to an earlier one only if the listing is too; empty: unknown. Raises StoreError."""
+        if not isinstance(self.backend, Fingerprinted):
+            return ""
+        return await self._ask(self.backend.fingerprint, SNAPSHOT_SECONDS)
 
     async def read(self, paths: Sequence[str]) -> list[tuple[str, Blob | None]]:
         """The contents of at most CHUNK paths. Raises StoreError."""

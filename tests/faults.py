@@ -29,6 +29,7 @@ from storefs.backends.contract import (
     Copied,
     Described,
     Entry,
+    Fingerprinted,
     Historic,
     Inspected,
     Outcome,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-Op = Literal["snapshot", "read", "commit", "wait"]
+Op = Literal["snapshot", "fingerprint", "read", "commit", "wait"]
 Kind = Literal["fail-before", "fail-after", "hang", "slow"]
 
 KINDS: tuple[Kind, ...] = ("fail-before", "fail-after", "hang", "slow")
@@ -285,6 +286,14 @@ class _Bulk(Faults):
             yield portion
 
 
+class _Fingerprinted(Faults):
+    def fingerprint(self) -> str:
+        """See Fingerprinted.fingerprint."""
+        assert isinstance(self.inner, Fingerprinted)
+        with self._around("fingerprint"):
+            return self.inner.fingerprint()
+
+
 _ABILITIES: dict[type, type[Faults]] = {
     Watcher: _Watched,
     Described: _Described,
@@ -292,4 +301,5 @@ _ABILITIES: dict[type, type[Faults]] = {
     Inspected: _Inspected,
     Copied: _Copied,
     Bulk: _Bulk,
+    Fingerprinted: _Fingerprinted,
 }

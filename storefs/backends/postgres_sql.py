@@ -67,6 +67,8 @@ class Statements:
     """
 
     snapshot: bytes
+    fingerprint: bytes
+    """One row, another one whenever a row was written; empty for PostgreSQL 10, which cannot."""
     read_auth: bytes
     """Takes `ids`: rows of id, data, time."""
     read_config: bytes
@@ -93,6 +95,7 @@ def statements(
     kept = tables.side if writes else None
     return Statements(
         snapshot=_snapshot(tables, side, digest),
+        fingerprint=_fingerprint(tables, side) if digest.is_sha256 else b"",
         read_auth=_read(tables.auth, side, digest),
         read_config=_read(tables.config, None, digest),
         everything=_everything(tables, side, digest),
@@ -134,6 +137,20 @@ def _snapshot(tables: Tables, side: Table | None, digest: Digest) -> bytes:
             f" FROM ({auth}) a LEFT JOIN {_sql(side)} s ON s.id = a.id"
         )
     return f"{rows} UNION ALL SELECT true, c.id, c.d, c.n, c.m FROM ({config}) c".encode()
+
+
+def _fingerprint(tables: Tables, side: Table | None) -> bytes:
+    # Who writes a row stamps it with the number of the transaction (xmin). Numbers of another
+    # server, or of a restored dump, may be the same: so the tables and the server count too.
+    rows = " UNION ALL ".join(
+        f"SELECT id, tableoid::bigint << 32 | xmin::text::bigint FROM {_sql(table)}"
+        for table in (tables.auth, tables.config, side)
+        if table is not None
+    )
+    return (
+        "SELECT concat_ws(' ', pg_postmaster_start_time(), count(*),"
+        f" sum(hashtextextended(id, stamp))) FROM ({rows}) x(id, stamp)"
+    ).encode()
 
 
 def _read(table: Table, side: Table | None, digest: Digest) -> bytes:
