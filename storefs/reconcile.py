@@ -36,6 +36,11 @@ _REFUSED = 10.0
 _SYNC_DEADLINES = 4
 """Deadlines that `sync` waits: a snapshot is longer than a call."""
 
+_SLOW, _RESTS, _REST_MOST = 0.02, 4, 0.5
+"""Several changes that took longer than so many seconds: nothing is looked at for so many times
+as long, at most so many seconds. This machine has more to do than it can; what changes again
+meanwhile is taken in once. 32 mounts on one that all write commit twice as much for it."""
+
 _GENERATIONS = 20_000
 
 _PASSES = 9
@@ -66,6 +71,9 @@ class Reconcile:
     _asked: list[_Sync] = field(default_factory=list)
     _next_full: float = 0.0
     _not_before: float = 0.0
+    _looked: int = 0
+    """Paths that this pass asked for."""
+    _rest_until: float = 0.0
     _seen: str = ""
     """The backend's fingerprint when everything was looked at last, without a failure."""
     _passed: int = 0
@@ -79,7 +87,12 @@ class Reconcile:
             with trio.move_on_at(self._deadline()):
                 await self._woken.wait()
             self._woken = trio.Event()
+            began, self._looked = trio.current_time(), 0
             await self.once()
+            took = trio.current_time() - began
+            if self._looked > 1 and took > _SLOW:
+                self._rest_until = trio.current_time() + min(took * _RESTS, _REST_MOST)
+                self._not_before = max(self._not_before, self._rest_until)
 
     async def show(self) -> None:
         """Show what the mirror holds where it must be shown: also while the backend hangs."""
@@ -146,6 +159,7 @@ class Reconcile:
         """Turn the backend's hints into marks, until cancelled."""
         marks = self.documents.marks
         while True:
+            await trio.sleep_until(self._rest_until)
             try:
                 paths = await self.store.wait(self.interval)
             except StoreError as error:
@@ -222,6 +236,7 @@ class Reconcile:
         if not ready:
             return
         mark = documents.generations.now
+        self._looked += len(ready)
         try:
             answers = await self.store.read(ready)
         except StoreError:
