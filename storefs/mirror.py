@@ -236,4 +236,3 @@ class Mirror:
 def _cost(data: bytes) -> int:
     """Bytes of memory that one entry of the cache takes."""
     return len(data) + _ENTRY
-

@@ -228,9 +228,7 @@ class Names:
         with suppress(OSError, Torn):
             data = self.documents.mirror.content(path)
             keep = self.committer.kept.keep
-            self.documents.mirror.later(
-                lambda: keep(Place.TRASH, path, data), f"a copy of {path}"
-            )
+            self.documents.mirror.later(lambda: keep(Place.TRASH, path, data), f"a copy of {path}")
 
     async def rename(
         self, parent: int, raw: bytes, new_parent: int, new_raw: bytes, flags: int, tid: int

@@ -1,4 +1,4 @@
-"""Trio above, threads below: deadlines, the limit of concurrent calls, group commit.
+"""Trio above, threads below: deadlines, the limit of concurrent calls.
 
 Every backend call of the daemon goes through here. A call that outlives its caller's deadline
 runs on in its thread; what became of it is looked at when it ends.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +24,7 @@ from storefs.backends.contract import (
     Watcher,
 )
 from storefs.errors import StoreError, Unavailable
+from storefs.groupcommit import GroupCommit, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -46,25 +46,8 @@ T = TypeVar("T")
 SNAPSHOT_SECONDS = 60.0
 """How long a complete listing may take; a driver's own time-outs are far shorter."""
 
-GATHER = 0.005
-"""Seconds that a commit waits for the call before it to end, before it is a call of its own: what
-came meanwhile then goes together, which is half the processor time and a quarter more of 8
-programs' changes a second (PostgreSQL on the same machine). Far stores take longer; they pay this
-much of it."""
-
 CHUNK = 256
 """Documents read by one call, so that a large fill neither hoards memory nor holds a thread."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    batch: Batch
-    deadline: float
-    paths: frozenset[str]
-    done: trio.Event = field(default_factory=trio.Event)
-    outcome: Outcome | None = None
-    handed: bool = False
-    abandoned: bool = False
 
 
 class Store:
@@ -93,21 +76,11 @@ class Store:
         self._watch_limiter = trio.CapacityLimiter(1)
         self._history_limiter = trio.CapacityLimiter(1)
         """Of a person's questions: a long history must not hold up what programs do."""
-        self._waiting: list[_Waiting] = []
-        self._running: set[str] = set()
-        self._starting = False
-        """A call has been begun that has not chosen its batches yet."""
-        self._committing = 0
-        self._ended = trio.Event()
-        """Set at the end of the next call that commits."""
-        self._nursery: trio.Nursery | None = None
+        self._group = GroupCommit(self._hand_over, self._limiter, self._note)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the commits under way until cancelled; their threads are then abandoned."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
+        await self._group.run(task_status=task_status)
 
     @property
     def online(self) -> bool:
@@ -254,70 +227,16 @@ class Store:
         Raises StoreError; Unavailable also when the deadline passes first, and then the batch
         was either withdrawn or its outcome is unknown.
         """
-        paths = frozenset(change.path for change in batch)
-        waiting = _Waiting(batch, deadline, paths)
-        self._waiting.append(waiting)
-        self._dispatch()
-        try:
-            with trio.move_on_at(deadline):
-                await waiting.done.wait()
-        finally:
-            if waiting.outcome is None:
-                waiting.abandoned = True
-                if not waiting.handed:
-                    self._waiting.remove(waiting)
-        if waiting.outcome is None:
+        outcome = await self._group.outcome(batch, deadline)
+        if outcome is None:
             error = Unavailable(batch[0].path, f"{self.backend.identity} did not answer in time")
             self._failed(error)
             raise error
-        if isinstance(waiting.outcome, StoreError):
-            raise waiting.outcome
-        return waiting.outcome
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
 
-    def _dispatch(self) -> None:
-        """See that what waits goes out as soon as the backend bears one more call."""
-        if self._ready() and not self._starting:
-            self._starting = True
-            assert self._nursery is not None
-            self._nursery.start_soon(self._call)
-
-    def _ready(self) -> list[_Waiting]:
-        """Everything that waits and shares no path with a running call, or among itself."""
-        ready: list[_Waiting] = []
-        taken = set(self._running)
-        for waiting in self._waiting:
-            if taken.isdisjoint(waiting.paths):
-                ready.append(waiting)
-                taken |= waiting.paths
-        return ready
-
-    async def _call(self) -> None:
-        if self._committing:
-            with trio.move_on_after(GATHER):
-                await self._ended.wait()
-        async with self._limiter:
-            self._starting = False
-            # Chosen only now: whoever gave up while the backend was busy has withdrawn.
-            chosen = self._ready()
-            if not chosen:
-                return
-            for waiting in chosen:
-                waiting.handed = True
-                self._waiting.remove(waiting)
-                self._running |= waiting.paths
-            self._committing += 1
-            self._dispatch()
-            outcomes = await self._hand_over(chosen)
-            self._committing -= 1
-        self._ended.set()
-        self._ended = trio.Event()
-        for waiting in chosen:
-            self._running -= waiting.paths
-        for waiting, outcome in zip(chosen, outcomes, strict=True):
-            self._deliver(waiting, outcome)
-        self._dispatch()
-
-    async def _hand_over(self, chosen: list[_Waiting]) -> Sequence[Outcome]:
+    async def _hand_over(self, chosen: list[Waiting]) -> Sequence[Outcome]:
         timeout = max(waiting.deadline for waiting in chosen) - trio.current_time()
         batches = [waiting.batch for waiting in chosen]
         call = partial(self.backend.commit, batches, max(timeout, 0.1))
@@ -336,9 +255,7 @@ class Store:
             self.asking -= 1
         return [Unavailable(batch[0].path, error) for batch in batches]
 
-    def _deliver(self, waiting: _Waiting, outcome: Outcome) -> None:
-        waiting.outcome = outcome
-        waiting.done.set()
+    def _note(self, waiting: Waiting, outcome: Outcome) -> None:
         if isinstance(outcome, Unavailable):
             self._failed(outcome)
         else:

@@ -34,6 +34,7 @@ KNOWN_BY = {
         "commit.py",
         "filling.py",
         "firstsync.py",
+        "groupcommit.py",
         "locks.py",
         "mount.py",
         "names.py",

@@ -7,8 +7,6 @@ import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from storefs import disk
 from storefs.backends.contract import Entry, Revision
 from storefs.index import Index, Row
@@ -18,6 +16,8 @@ from tests.mount.harness import Watch
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
 PATH = "auths/a.json"
 

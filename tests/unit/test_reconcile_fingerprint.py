@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 import trio.testing
 
@@ -17,6 +16,7 @@ from tests.unit.world import later, world
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from trio.testing import MockClock
 
     from storefs.backends.contract import Entry

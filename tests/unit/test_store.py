@@ -12,7 +12,8 @@ import trio.testing
 from storefs.backends.contract import Delete, Put, Revision
 from storefs.backends.memory import Memory
 from storefs.errors import Conflict, Unavailable
-from storefs.store import GATHER, Store
+from storefs.groupcommit import GATHER
+from storefs.store import Store
 from tests.faults import Faults, Op
 from tests.machines import stored
 
