@@ -218,7 +218,7 @@ class Postgres:
         """Learn anew what the database holds; whether that could be done."""
         try:
             with self._sessions.use(self._deadline) as session:
-                self._refreshed(session)
+                self._refreshed(session, anyway=True)
         except (psycopg.Error, StoreError):
             return False
         return True
@@ -238,10 +238,10 @@ class Postgres:
             raise
         return session
 
-    def _refreshed(self, session: Session) -> bool:
+    def _refreshed(self, session: Session, *, anyway: bool = False) -> bool:
         """Look, make what is missing, go on with what there is; whether changes are announced."""
         assert self._known is not None
-        found = self._known.refresh(session)
+        found = self._known.refresh(session, anyway=anyway)
         pushed = found.hints and self._hears
         if pushed != self._pushed or self._listener is None:
             log.info("%s: changes are %s", self.identity, "pushed" if pushed else "polled")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from storefs.backends import postgres_catalog as catalog
 from storefs.backends.postgres_sql import digest_for, statements
+from storefs.backends.postgres_stamp import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from storefs.backends.postgres_sql import Digest, Statements
 
 log = logging.getLogger(__name__)
+
+_LOOK_ANYWAY = 60.0
+"""Seconds for which the catalog's stamp is believed."""
 
 _MAKE_AGAIN = 30.0
 """Seconds between tries to make what is missing."""
@@ -42,7 +46,8 @@ class Known:
     def __init__(self, place: Place, session: Session, *, make: bool) -> None:
         """Look, and with `make` make what is missing. Raises psycopg.Error, StoreError."""
         self._place, self._makes = place, make
-        self._made = -math.inf
+        self._made = self._looked = -math.inf
+        self._stamp = ""
         self._refreshing = threading.Lock()
         found = catalog.look(session, place)
         if make and catalog.make_native(session, found):
@@ -53,20 +58,32 @@ class Known:
         self.state = _state(self._completed(session, found))
         self._purge(session)
 
-    def refresh(self, session: Session) -> Look:
-        """Look again, make what is missing, and go on with that. Raises as the beginning."""
+    def refresh(self, session: Session, *, anyway: bool) -> Look:
+        """Look again, make what is missing, and go on with that. Raises as the beginning.
+
+        Not `anyway`: only if there is something to make, or the catalog is not what it was.
+        """
         with self._refreshing:
+            now = stamp(session, self.tables)
+            if not anyway and now == self._stamp and time.monotonic() < self._looked + _LOOK_ANYWAY:
+                return self.state.look
+            self._stamp = ""
             found = catalog.look(session, self._place, self.tables)
             catalog.check(found)
             found = self._completed(session, found)
             if found != self.state.look:
                 self.state = _state(found)
+            if not self._lacks(found):
+                self._stamp, self._looked = now, time.monotonic()
             return found
+
+    def _lacks(self, found: Look) -> bool:
+        """Whether there is something to make, if only somebody might."""
+        return not found.side.oid or not (found.config.current and found.auth.current)
 
     def _completed(self, session: Session, found: Look) -> Look:
         """Make the side table and the triggers, unless somebody tried a moment ago."""
-        wanted = not found.side.oid or not (found.config.current and found.auth.current)
-        if self._makes and wanted and time.monotonic() >= self._made + _MAKE_AGAIN:
+        if self._makes and self._lacks(found) and time.monotonic() >= self._made + _MAKE_AGAIN:
             self._made = time.monotonic()
             if catalog.make_own(session, found):
                 return catalog.look(session, self._place, self.tables)
