@@ -109,15 +109,18 @@ class Arrivals:
         mirror, kept = self.documents.mirror, self.kept
         if inode is not None and inode.kind is Kind.LOCAL:
             log.warning("%s exists in the backend: the local file moved to found/", path)
-            mirror.later(lambda: kept.take_in(path), f"taking in {path}")
+            mirror.later(lambda: kept.take_in(path), f"taking in {path}", hurry=True)
             self.local.close(inode)
             inode.kind = Kind.DOCUMENT
         edit = inode.edit if inode is not None else None
         if inode is not None and edit is not None:
             if edit.changed and edit.data:
                 scratch = bytes(edit.data)
-                what = f"a copy of {path}"
-                mirror.later(lambda: kept.keep(Place.CONFLICTS, path, scratch), what)
+                mirror.later(
+                    lambda: kept.keep(Place.CONFLICTS, path, scratch),
+                    f"a copy of {path}",
+                    hurry=True,
+                )
             inode.edit = None
             self.documents.scratch.pop(inode, None)
         if path in mirror.records:

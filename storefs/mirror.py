@@ -190,9 +190,9 @@ class Mirror:
         """Run `job` in the writer thread, after everything that was asked before it."""
         return self._writer.submit(job)
 
-    def later(self, job: Callable[[], object], what: str) -> None:
-        """The same for what nobody waits for; a failure is logged as one of `what`."""
-        self._writer.later(job, what)
+    def later(self, job: Callable[[], object], what: str, *, hurry: bool = False) -> None:
+        """The same for what nobody waits for, see MirrorWriter.later."""
+        self._writer.later(job, what, hurry=hurry)
 
     def close(self) -> None:
         """Bring everything to disk and end the writer."""

@@ -71,9 +71,14 @@ class MirrorWriter:
         self._hurry.set()
         return done
 
-    def later(self, job: Callable[[], object], what: str) -> None:
-        """Run `job` in its turn; nobody waits. A failure is logged as one of `what`."""
+    def later(self, job: Callable[[], object], what: str, *, hurry: bool = False) -> None:
+        """Run `job` in its turn; nobody waits. A failure is logged as one of `what`.
+
+        `hurry`: what it does is seen by programs, or is nowhere else.
+        """
         self._queue.put(_Call(job, None, what))
+        if hurry:
+            self._hurry.set()
 
     def close(self) -> None:
         """Do everything that was asked, and end the thread."""

@@ -41,6 +41,8 @@ _SLOW, _RESTS, _REST_MOST = 0.02, 4, 0.5
 as long, at most so many seconds. This machine has more to do than it can; what changes again
 meanwhile is taken in once. 32 mounts on one that all write commit twice as much for it."""
 
+_ENDING = "the mount is ending"
+
 _GENERATIONS = 20_000
 
 _PASSES = 9
@@ -53,6 +55,11 @@ class _Sync:
 
     done: trio.Event = field(default_factory=trio.Event)
     refusal: str = ""
+
+    def refuse(self, why: str) -> None:
+        """Tell it; empty: everything is looked at."""
+        self.refusal = why
+        self.done.set()
 
 
 @dataclass(slots=True)
@@ -71,6 +78,8 @@ class Reconcile:
     _asked: list[_Sync] = field(default_factory=list)
     _next_full: float = 0.0
     _not_before: float = 0.0
+    _ending: str = ""
+    """Why nobody looks any more."""
     _looked: int = 0
     """Paths that this pass asked for."""
     _rest_until: float = 0.0
@@ -82,17 +91,25 @@ class Reconcile:
     async def run(self) -> None:
         """Reconcile whenever something is marked, until cancelled."""
         self.documents.marks.wake = self._wake
-        self._next_full = trio.current_time() + self.interval
-        while True:
-            with trio.move_on_at(self._deadline()):
-                await self._woken.wait()
-            self._woken = trio.Event()
-            began, self._looked = trio.current_time(), 0
-            await self.once()
-            took = trio.current_time() - began
-            if self._looked > 1 and took > _SLOW:
-                self._rest_until = trio.current_time() + min(took * _RESTS, _REST_MOST)
-                self._not_before = max(self._not_before, self._rest_until)
+        self._next_full, self._ending = trio.current_time() + self.interval, ""
+        try:
+            while True:
+                with trio.move_on_at(self._deadline()):
+                    await self._woken.wait()
+                self._woken = trio.Event()
+                began, self._looked = trio.current_time(), 0
+                await self.once()
+                self._rest(trio.current_time() - began)
+        finally:
+            self._ending = _ENDING
+            for sync in self._asked:
+                sync.refuse(_ENDING)
+
+    def _rest(self, took: float) -> None:
+        """Leave what comes next alone for a while, if there was much to do and nobody waits."""
+        if self._looked > 1 and took > _SLOW and not self._asked:
+            self._rest_until = trio.current_time() + min(took * _RESTS, _REST_MOST)
+            self._not_before = max(self._not_before, self._rest_until)
 
     async def show(self) -> None:
         """Show what the mirror holds where it must be shown: also while the backend hangs."""
@@ -132,7 +149,7 @@ class Reconcile:
         if trio.current_time() < self._not_before:
             return
         asked, self._asked = self._asked, []
-        seen = self._seen
+        seen, refusal = self._seen, _ENDING  # if this is cancelled, or fails as nobody expects
         try:
             if marks.everything or trio.current_time() >= self._next_full:
                 seen = await self._full("" if asked else seen)
@@ -142,16 +159,16 @@ class Reconcile:
                 marks.dirty.difference_update(chosen)
                 await self._look(chosen)
             await self.removals.settle()
-            self._seen = seen  # not before: what failed is looked at again
+            self._seen, refusal = seen, ""  # not before: what failed is looked at again
         except StoreError as error:
             log.debug("reconcile: %s", error)
             marks.everything = True
             pause = _RETRY if isinstance(error, Unavailable) else max(_RETRY, self.interval)
             self._not_before = trio.current_time() + min(pause, _REFUSED)
+            refusal = str(error)
+        finally:
             for sync in asked:
-                sync.refusal = str(error)
-        for sync in asked:
-            sync.done.set()
+                sync.refuse(refusal)
         if len(self.documents.generations) > _GENERATIONS:
             self.documents.generations.forget(self.documents.generations.now - _GENERATIONS)
 
@@ -175,6 +192,8 @@ class Reconcile:
     async def sync(self, accept_deletions: bool) -> None:
         """Take a full snapshot now and install what it shows. Raises BackendFailed."""
         marks, asked = self.documents.marks, _Sync()
+        if self._ending:
+            raise BackendFailed(f"{self.store.backend.identity}: {self._ending}")
         self._asked.append(asked)
         marks.accept_deletions |= accept_deletions
         self._not_before = 0.0

@@ -68,7 +68,7 @@ def test_many_deletions_at_once_are_held_until_accepted(mounts: Mounts, remote: 
         }
         believed(standin, here)
     assert here.status()["held_deletions"] == 0
-    assert len(here.kept("trash")) == 5
+    until(lambda: len(here.kept("trash")) == 5, "what is gone is in the trash")
     assert here.commits() == []
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
+from storefs.errors import BackendFailed
 from storefs.inodes import Kind
 from storefs.raising import Event
 from tests.machines import CONFIG, remote, stored
@@ -15,7 +17,6 @@ from tests.unit.world import later, world
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from trio.testing import MockClock
 
 
@@ -205,3 +206,32 @@ async def test_sync_returns_when_everything_is_taken_in(
         remote(it.memory, A, ONE)
         await machine.reconcile.sync(accept_deletions=False)
         assert (CREATED, A) in machine.workers.wanted
+
+
+async def test_regression_a_sync_does_not_outlive_the_mount(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A stop took as long as the sync would have waited: four deadlines."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        faults, said = it.faults(machine), list[str]()
+
+        async def ask() -> None:
+            with pytest.raises(BackendFailed) as refusal:
+                await machine.reconcile.sync(accept_deletions=False)
+            said.append(str(refusal.value))
+
+        hung = faults.calls["snapshot"] + 1
+        faults.at("snapshot", hung, "hang")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.reconcile.run)
+            await trio.testing.wait_all_tasks_blocked()
+            it.nursery.start_soon(ask)
+            assert await trio.to_thread.run_sync(faults.reached, "snapshot", hung, 30.0)
+            it.nursery.start_soon(ask)  # too late for this look
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        await ask()
+        await trio.testing.wait_all_tasks_blocked()
+        faults.release()
+        assert said == ["memory:memory: the mount is ending"] * 3

@@ -44,6 +44,7 @@ async def followed(it: World) -> Machine:
     Slow.clock = it.clock
     it.memory = Slow()
     machine = await it.machine()
+    await machine.settle()  # of the config that the start has made
     it.nursery.start_soon(machine.reconcile.run)
     it.nursery.start_soon(machine.reconcile.watch)
     assert await trio.to_thread.run_sync(it.faults(machine).reached, "wait", 1, PATIENCE)
@@ -65,13 +66,14 @@ async def test_after_several_slow_changes_it_rests(tmp_path: Path, mock_clock: M
         it.memory.commit([[Put(A, ONE, None), Put(B, ONE, None)]], 5.0)
         await holds(machine, B, ONE)
         reads = it.faults(machine).calls["read"]
-        for data in (TWO, THREE):
-            remote(it.memory, A, data)
+        for data in (TWO, THREE, ONE, THREE):
+            it.memory.commit([[Put(A, data, it.memory.snapshot()[A].revision)]], 5.0)
             await trio.testing.wait_all_tasks_blocked(0.05)
         assert it.faults(machine).calls["read"] == reads
-        it.clock.jump(0.4)
+        it.clock.jump(0.5)
         await holds(machine, A, THREE)
-        assert it.faults(machine).calls["read"] == reads + 1
+        # One hint may have come before the rest began, and those of the others after it.
+        assert it.faults(machine).calls["read"] <= reads + 2
 
 
 async def test_one_slow_change_is_followed_by_the_next(
@@ -82,6 +84,23 @@ async def test_one_slow_change_is_followed_by_the_next(
         for data in (ONE, TWO, THREE):
             remote(it.memory, A, data)
             await holds(machine, A, data)
+
+
+async def test_a_sync_asked_for_meanwhile_does_not_wait(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with world(tmp_path, mock_clock) as it:
+        machine = await followed(it)
+        hanging = it.faults(machine).calls["read"] + 1
+        it.faults(machine).at("read", hanging, "hang")
+        it.memory.commit([[Put(A, ONE, None), Put(B, ONE, None)]], 5.0)
+        assert await trio.to_thread.run_sync(it.faults(machine).reached, "read", hanging, PATIENCE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.reconcile.sync, False)
+            await trio.testing.wait_all_tasks_blocked()
+            it.clock.jump(0.1)
+            it.faults(machine).release()
+        assert machine.mirror.content(B) == ONE
 
 
 async def test_who_asks_for_a_sync_does_not_wait(tmp_path: Path, mock_clock: MockClock) -> None:
