@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -143,8 +143,9 @@ def _changes(store: _Store, mounted: Mounted) -> list[float]:
 
 def _disk(directory: Path) -> int:
     """Bytes that the files below a directory take."""
-    return sum(
-        os.lstat(os.path.join(at, name)).st_blocks * 512
-        for at, _, names in os.walk(directory)
-        for name in names
-    )
+    taken = 0
+    for at, _, names in os.walk(directory):
+        for name in names:
+            with suppress(FileNotFoundError):  # the mirror's writer has just renamed it
+                taken += os.lstat(os.path.join(at, name)).st_blocks * 512
+    return taken
