@@ -221,7 +221,7 @@ class Mount:
         try:
             with self._serving:
                 store = self.stack.store
-                await fuse.serve(_HANDLERS, self._settings.spin / 1e6, lambda: store.asking > 0)
+                await fuse.serve(_HANDLERS, self._settings.spin / 1e6, lambda: store.busy)
         except* ConnectionAbortedError:  # instead of a clean end, where a message was on its way
             log.info("the kernel mount was taken away")
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +28,7 @@ from storefs.errors import StoreError, Unavailable
 from storefs.groupcommit import GroupCommit, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 
     from storefs.backends.contract import (
         Backend,
@@ -46,6 +47,10 @@ T = TypeVar("T")
 SNAPSHOT_SECONDS = 60.0
 """How long a complete listing may take; a driver's own time-outs are far shorter."""
 
+BRISK = 0.01
+"""Seconds within which a near backend answers, so that the thread that asks needs the interpreter
+again and again. Whoever takes longer waits for a network, or for a disk."""
+
 CHUNK = 256
 """Documents read by one call, so that a large fill neither hoards memory nor holds a thread."""
 
@@ -63,8 +68,10 @@ class Store:
         self.turned = time.time()
         """Unix seconds: since when it answers, or does not."""
         self.commits = 0
-        self.asking = 0
+        self._asking = 0
         """Calls of the backend under way; waiting for its hints is none."""
+        self._asked = -math.inf
+        """When the last one was begun, a trio time."""
         self.on_late: Callable[[Collection[str]], None] = lambda paths: None
         """Told the paths of a commit that ended after its caller had given up."""
         self.on_loss: Callable[[], None] = lambda: None
@@ -186,9 +193,8 @@ class Store:
     async def _ask(
         self, call: Callable[[], T], seconds: float, limiter: trio.CapacityLimiter | None = None
     ) -> T:
-        self.asking += 1
         try:
-            with trio.fail_after(seconds):
+            with trio.fail_after(seconds), self._under_way():
                 answer = await trio.to_thread.run_sync(
                     call, abandon_on_cancel=True, limiter=limiter or self._limiter
                 )
@@ -202,10 +208,22 @@ class Store:
         except Exception as failure:
             log.exception("%s: a call failed unexpectedly", self.backend.identity)
             raise self._no_answer(repr(failure)) from failure
-        finally:
-            self.asking -= 1
         self._answered()
         return answer
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._asking += 1
+        self._asked = trio.current_time()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is asking the backend, and has not waited for it alone for a while."""
+        return self._asking > 0 and trio.current_time() < self._asked + BRISK
 
     async def inspect(self) -> Mapping[str, object] | None:
         """What the backend says about its store, None where it says nothing. Raises StoreError."""
@@ -240,19 +258,17 @@ class Store:
         timeout = max(waiting.deadline for waiting in chosen) - trio.current_time()
         batches = [waiting.batch for waiting in chosen]
         call = partial(self.backend.commit, batches, max(timeout, 0.1))
-        self.asking += 1
         try:
-            outcomes = await trio.to_thread.run_sync(
-                call, abandon_on_cancel=True, limiter=self._threads
-            )
+            with self._under_way():
+                outcomes = await trio.to_thread.run_sync(
+                    call, abandon_on_cancel=True, limiter=self._threads
+                )
             if len(outcomes) == len(batches):
                 return outcomes
             error = f"{len(outcomes)} outcomes of {len(batches)} batches"
         except Exception as failure:
             log.exception("%s: a commit failed unexpectedly", self.backend.identity)
             error = repr(failure)
-        finally:
-            self.asking -= 1
         return [Unavailable(batch[0].path, error) for batch in batches]
 
     def _note(self, waiting: Waiting, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from storefs.backends.contract import Delete, Put, Revision
 from storefs.backends.memory import Memory
 from storefs.errors import Conflict, Unavailable
 from storefs.groupcommit import GATHER
-from storefs.store import Store
+from storefs.store import BRISK, Store
 from tests.faults import Faults, Op
 from tests.machines import stored
 
@@ -118,11 +118,27 @@ async def test_what_comes_within_a_moment_waits_for_the_call_before_it(
         for path in (B, C, D):
             nursery.start_soon(it.commit, put(path))
         await trio.testing.wait_all_tasks_blocked()
-        assert it.faults.calls["commit"] == it.store.asking == 1
+        assert it.faults.calls["commit"] == 1
         it.faults.release()  # before the moment is over
         await it.answered(A, B, C, D)
         assert [sorted(paths) for paths in calls.made] == [[A], [B, C, D]]
-        assert it.store.asking == 0
+
+
+async def test_busy_is_who_was_asked_a_moment_ago(mock_clock: MockClock) -> None:
+    """Who looks for messages then takes the interpreter from the thread that asks."""
+    async with scene(Memory(), hanging=1) as (it, nursery):
+        assert not it.store.busy
+        nursery.start_soon(it.commit, put(A))
+        await it.reached(1)
+        assert it.store.busy
+        mock_clock.jump(BRISK)  # it waits for a network
+        assert not it.store.busy
+        nursery.start_soon(it.store.snapshot)
+        await it.reached(1, "snapshot")
+        it.faults.release()
+        await it.answered(A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not it.store.busy
 
 
 async def test_as_many_calls_as_the_backend_bears(mock_clock: MockClock) -> None:
