@@ -93,25 +93,12 @@ def put(path: str, data: bytes = b"{}") -> list[Put]:
     return [Put(path, data, None)]
 
 
-async def test_what_waits_goes_together_in_one_call(mock_clock: MockClock) -> None:
-    calls = Calls()
-    async with scene(calls, hanging=1) as (it, nursery):
-        nursery.start_soon(it.commit, put(A))
-        await it.reached(1)
-        for path in (B, C, D):
-            nursery.start_soon(it.commit, put(path))
-        await trio.testing.wait_all_tasks_blocked()
-        it.faults.release()
-        await it.answered(A, B, C, D)
-        assert [sorted(paths) for paths in calls.made] == [[A], [B, C, D]]
-        assert stored(calls) == dict.fromkeys((A, B, C, D), b"{}")
-
-
-async def test_what_comes_within_a_moment_waits_for_the_call_before_it(
-    mock_clock: MockClock,
+@pytest.mark.parametrize("concurrency", [1, 8])
+async def test_what_waits_goes_together_in_one_call(
+    concurrency: int, mock_clock: MockClock
 ) -> None:
-    """Though the backend would bear more calls: one for three is cheaper."""
-    calls = Calls(concurrency=8)
+    """For a moment also behind a backend that would bear more calls: one for three is cheaper."""
+    calls = Calls(concurrency)
     async with scene(calls, hanging=1) as (it, nursery):
         nursery.start_soon(it.commit, put(A))
         await it.reached(1)
@@ -119,9 +106,10 @@ async def test_what_comes_within_a_moment_waits_for_the_call_before_it(
             nursery.start_soon(it.commit, put(path))
         await trio.testing.wait_all_tasks_blocked()
         assert it.faults.calls["commit"] == 1
-        it.faults.release()  # before the moment is over
+        it.faults.release()
         await it.answered(A, B, C, D)
         assert [sorted(paths) for paths in calls.made] == [[A], [B, C, D]]
+        assert stored(calls) == dict.fromkeys((A, B, C, D), b"{}")
 
 
 async def test_busy_is_who_was_asked_a_moment_ago(mock_clock: MockClock) -> None:
