@@ -290,7 +290,12 @@ class Programs(RuleBasedStateMachine):
         """Without a flush, as after mmap: the commit comes in the background."""
         if self.open:
             number, fh = self.open.pop(choice % len(self.open))
-            self.loop.now(self.machines[number].vfs.release, fh)
+            machine = self.machines[number]
+            path, data = self._begun(number, fh, release=True)
+            self.loop.now(machine.vfs.release, fh)
+            if data and self._waits(machine, path):
+                # It goes over what this machine has not sent yet, and nobody is told.
+                self.acknowledged.pop((number, path), None)
 
     @rule(number=machines, path=documents, size=st.sampled_from([0, 5]))
     def truncate(self, number: int, path: str, size: int) -> None:
