@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storefs.cli import parser
+from storefs.cli.line import parser
 from tests.deploy.places import TOP, command
 from tests.docs.blocks import PAGES, Block, blocks
 from tests.mount.harness import mounts_below

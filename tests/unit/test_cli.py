@@ -13,6 +13,7 @@ import pytest
 
 import storefs
 from storefs import cli, device, mountinfo
+from storefs.cli import line
 from storefs.errors import Exit, Quit
 from storefs.settings import Settings
 
@@ -46,7 +47,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_every_option_of_mount_is_a_setting() -> None:
-    args = vars(cli.parser().parse_args(["mount"]))
+    args = vars(line.parser().parse_args(["mount"]))
     names = set(args) - {"run", "env_file"}
     assert names <= set(Settings.__dataclass_fields__)
     assert all(args[name] is None for name in names)
@@ -65,6 +66,21 @@ def test_other_commands_load_no_heavy_module() -> None:
         text=True,
     )
     assert done.stdout == "8 []\n"
+
+
+def test_the_version_is_told_before_anything_is_loaded() -> None:
+    program = (
+        "import sys; from storefs.cli import main; code = main(['--version']); "
+        "print(code, sorted({'argparse', 'storefs.settings', 'pathlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(storefs.__file__).parent.parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"storefs {storefs.__version__}\n0 []\n"
 
 
 def test_as_a_module() -> None:
