@@ -25,7 +25,7 @@ def _mounts(
     store: Callable[[Path], AbstractContextManager[Shared]], base: Path, quick: bool
 ) -> Iterator[Row]:
     with store(base) as shared:
-        counts, changes, idle = (_QUICK_MOUNTS, 2, 1.0) if quick else (_MOUNTS, 20, 15.0)
+        counts, changes, idle = (_QUICK_MOUNTS, 2, 2.5) if quick else (_MOUNTS, 20, 15.0)
         yield from scale_mounts.rows(shared, base, counts, changes, idle)
 
 
