@@ -95,10 +95,7 @@ class _Looking:
         poll = self._poller.poll
         if poll(0):
             return
-        if self._busy():
-            await trio.lowlevel.wait_readable(fd)
-            return
-        end = perf_counter() + self._seconds
+        end = 0.0 if self._busy() else perf_counter() + self._seconds
         while perf_counter() < end:
             if poll(0):
                 return

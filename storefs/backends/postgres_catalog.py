@@ -47,15 +47,15 @@ _SCHEMA = b"""
 SELECT has_schema_privilege(oid, 'USAGE'), has_schema_privilege(oid, 'CREATE')
 FROM pg_namespace WHERE nspname = %s
 """
-_TABLE = b"""
+_TABLE = f"""
 SELECT c.oid::bigint, pg_has_role(c.relowner, 'USAGE'),
-  ARRAY(SELECT r FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE','TRIGGER']) r
+  ARRAY(SELECT r FROM unnest(ARRAY{[*schema.RIGHTS]}) r
     WHERE has_table_privilege(c.oid, r)),
   coalesce((SELECT a.atttypid::regtype::text FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attname = %s AND NOT a.attisdropped), '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
-"""
+""".encode()
 _TRIGGERS = b"""
 SELECT t.tgname::text, t.tgenabled::text IN ('O', 'A'), t.tgargs, p.prosrc
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid

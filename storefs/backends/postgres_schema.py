@@ -19,6 +19,9 @@ PAYLOAD_MAX = 1000
 SWITCH = "storefs.hint"
 """A parameter of the transaction: `off` when the writer announces by itself what it changed."""
 
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER")
+"""What an account may be allowed on a table, as far as it matters here."""
+
 ROW_TRIGGER, TRUNCATE_TRIGGER = "storefs_hint", "storefs_hint_truncate"
 _FUNCTION = "storefs_hint"
 

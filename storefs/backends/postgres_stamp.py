@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from storefs.backends.postgres_schema import RIGHTS
+
 if TYPE_CHECKING:
     import psycopg
 
     from storefs.backends.postgres_schema import Tables
-
-_RIGHTS = "SELECT", "INSERT", "UPDATE", "DELETE", "TRIGGER"
 
 # Whoever changes a row of the catalog stamps it (xmin); what follows from roles is asked for.
 _STAMP = f"""
@@ -27,7 +27,7 @@ SELECT concat_ws(' ', pg_postmaster_start_time(), current_database(), current_us
   (SELECT string_agg(concat_ws(' ', schema, schema_stamp, oid, stamp,
       has_schema_privilege(schema, 'USAGE'), has_schema_privilege(schema, 'CREATE'),
       pg_has_role(relowner, 'USAGE'),
-      {", ".join(f"has_table_privilege(oid, '{right}')" for right in _RIGHTS)}), ' ') FROM named),
+      {", ".join(f"has_table_privilege(oid, '{right}')" for right in RIGHTS)}), ' ') FROM named),
   (SELECT string_agg(concat_ws(' ', a.attrelid, a.xmin), ' ' ORDER BY a.attrelid, a.attname)
     FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM named)
     AND a.attname IN ('content', 'data')),
