@@ -78,8 +78,8 @@ class Reconcile:
     _asked: list[_Sync] = field(default_factory=list)
     _next_full: float = 0.0
     _not_before: float = 0.0
-    _ending: str = ""
-    """Why nobody looks any more."""
+    _ended: bool = False
+    """Nobody looks any more."""
     _looked: int = 0
     """Paths that this pass asked for."""
     _rest_until: float = 0.0
@@ -91,7 +91,7 @@ class Reconcile:
     async def run(self) -> None:
         """Reconcile whenever something is marked, until cancelled."""
         self.documents.marks.wake = self._wake
-        self._next_full, self._ending = trio.current_time() + self.interval, ""
+        self._next_full, self._ended = trio.current_time() + self.interval, False
         try:
             while True:
                 with trio.move_on_at(self._deadline()):
@@ -101,9 +101,10 @@ class Reconcile:
                 await self.once()
                 self._rest(trio.current_time() - began)
         finally:
-            self._ending = _ENDING
+            self._ended = True
             for sync in self._asked:
                 sync.refuse(_ENDING)
+            self._asked.clear()
 
     def _rest(self, took: float) -> None:
         """Leave what comes next alone for a while, if there was much to do and nobody waits."""
@@ -192,8 +193,8 @@ class Reconcile:
     async def sync(self, accept_deletions: bool) -> None:
         """Take a full snapshot now and install what it shows. Raises BackendFailed."""
         marks, asked = self.documents.marks, _Sync()
-        if self._ending:
-            raise BackendFailed(f"{self.store.backend.identity}: {self._ending}")
+        if self._ended:
+            raise BackendFailed(f"{self.store.backend.identity}: {_ENDING}")
         self._asked.append(asked)
         marks.accept_deletions |= accept_deletions
         self._not_before = 0.0
