@@ -85,6 +85,8 @@ class Outgoing:
     async def _pend(self, changes: list[Change], *, doubt: bool) -> dict[str, Entry]:
         """Bring changes to this machine's disk, to be sent later. Raises OSError."""
         pending = self.documents.pending
+        # Nobody else can tell a next start what the backend took just before it went away.
+        earlier = None if self.store.online else self.documents.mirror.submit(lambda: None)
         group = pending.number() if len(changes) > 1 else 0
         before = {change.path: pending.get(change.path) for change in changes}
         try:
@@ -101,6 +103,8 @@ class Outgoing:
             for path, waited in before.items():
                 pending.restore(path, waited)
             raise
+        if earlier is not None:
+            await finished(earlier)
         self.wake()
         return {
             change.path: Entry(PENDING, len(change.data), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +179,22 @@ async def test_a_crash_before_the_file_of_a_pending_change_was_replaced(
         await machine.put(A, THREE)
         assert stored(it.memory)[A] == THREE
         assert machine.kept("found") == machine.kept("conflicts") == []
+
+
+async def test_a_crash_while_offline_leaves_what_was_committed_before(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A pending change is acknowledged when the mirror's disk has all that came before it."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        acknowledged = threading.Event()
+        too_early = machine.mirror.submit(lambda: acknowledged.wait(0.5))
+        await machine.put(A, ONE)
+        it.faults(machine).always("commit", "fail-before")
+        await machine.put(B, ONE)
+        acknowledged.set()
+        assert not too_early.result(20)
+        assert (machine.root.path / A).read_bytes() == ONE
 
 
 async def test_what_vanished_meanwhile_goes_without_an_event(
