@@ -21,13 +21,13 @@ from storefs.backends.contract import Entry, Put
 from storefs.content import problem
 from storefs.errors import Conflict, StoreError, Unavailable
 from storefs.filling import Filling
-from storefs.inodes import Kind
 from storefs.kept import Place
 from storefs.mirror import VANISHED, Torn, digest_of
-from storefs.paths import CONFIG, SHARED, ancestors, parent
+from storefs.paths import CONFIG, ancestors
 from storefs.pending import PENDING
 from storefs.store import CHUNK
 from storefs.survey import Survey
+from storefs.tree import grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ class FirstSync:
         # Until this task is resumed once more trio holds what its last thread answered: the
         # snapshot, whose memory the tree can use.
         await trio.lowlevel.checkpoint()
-        self._grow()
+        grow(self.documents, self._survey, self.admission)
 
     async def _agree(self, rows: Iterator[Row], now: Callable[[], float]) -> None:
         """Have what the backend has; what it said is dropped with the return. See `run`.
@@ -149,10 +149,8 @@ class FirstSync:
         """Nobody answers: show what this machine has. Raises `error` where that is nothing."""
         if self.fresh or not self.documents.mirror.records:
             raise error
-        log.error(
-            "%s cannot be reached (%s): starting from this machine's mirror",
-            self.store.backend.identity, error,
-        )  # fmt: skip
+        identity = self.store.backend.identity
+        log.error("%s cannot be reached (%s): starting from the mirror", identity, error)
         for path in sorted(self._survey.strays):
             self._set_aside(path)
         self.documents.marks.mark_everything()
@@ -250,9 +248,7 @@ class FirstSync:
     def _set_aside(self, path: str) -> None:
         self._survey.strays.discard(path)
         place = self.committer.kept.take_in(path)
-        log.warning(
-            "%s: the file in the mirror is not what was synchronised; it is in %s", path, place
-        )
+        log.warning("%s: what the mirror has was never synchronised; it is in %s", path, place)
 
     async def _make_first_config(self, deadline: float) -> None:
         known = CONFIG in self.documents.mirror.records or CONFIG in self.documents.pending
@@ -296,29 +292,6 @@ class FirstSync:
         except (Torn, OSError) as error:
             log.info("%s: not kept in the trash: %s", path, error)
         mirror.drop(path)
-
-    def _grow(self) -> None:
-        """Build the tree of names; a file wins over deeper names."""
-        inodes, records = self.documents.inodes, self.documents.mirror.records
-        for top in SHARED:
-            disk.make_directory(self.dir_fd, top)
-            if not inodes.top:
-                inodes.add_path(top, Kind.DIRECTORY)
-        blocking: dict[str, str] = {}  # of a directory, the file that has its name or one above
-        for path in sorted(records):
-            if (above := parent(path)) not in blocking:
-                blocking[above] = next((name for name in ancestors(path) if name in records), "")
-            if blocking[above]:
-                self.admission.skip(path, f"{blocking[above]} is a file")
-                self.documents.mirror.drop(path)
-            else:
-                inodes.add_path(path, Kind.DOCUMENT)
-        for path in sorted(self._survey.directories):
-            if inodes.find(path) is None:
-                inodes.add_path(path, Kind.DIRECTORY)
-        for path in sorted(self._survey.locals):
-            if inodes.find(path) is None:
-                inodes.add_path(path, Kind.LOCAL)
 
 
 async def _end_of(work: Future[None]) -> None:

@@ -1,32 +1,27 @@
-"""The composition root: what a mount stands on, its tasks, and the order of start and stop."""
+"""One mount: its tasks, and the order of start and stop."""
 
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import gc
 import logging
 import os
 import signal
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
 
-from storefs import fuse, logs
-from storefs.backends import connect_or_wait
+from storefs import fuse
 from storefs.errors import Exit, FileError, Quit, StoreError, Unavailable
-from storefs.index import Index
-from storefs.mirror import Mirror
-from storefs.movein import move_in
-from storefs.root import open_root
 from storefs.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from storefs.backends.contract import Backend
+    from storefs.index import Index
     from storefs.inodes import Inode
+    from storefs.mirror import Mirror
     from storefs.raising import Raiser
     from storefs.root import Root
     from storefs.settings import Settings
@@ -41,75 +36,6 @@ _GIVE_UP = 2.0
 
 _HANDLERS = 1000
 """Requests served at once; most of them only wait for the backend."""
-
-
-def serve(settings: Settings, ready: Callable[[str], None]) -> Exit:
-    """Mount, serve until unmounted or told to stop, and leave everything on disk.
-
-    Calls `ready` once, after the kernel mount was made over a complete tree. Raises Quit when
-    it cannot start.
-    """
-    try:
-        backend = connect_or_wait(settings)
-    except StoreError as error:
-        raise Quit(Exit.UNREACHABLE, f"{settings.backend}: {error}") from None
-    return serve_backend(settings, backend, ready)
-
-
-def serve_backend(settings: Settings, backend: Backend, ready: Callable[[str], None]) -> Exit:
-    """`serve` over a backend that is open already; closes it."""
-    faulthandler.register(signal.SIGUSR1)
-    with ExitStack() as undo:
-        undo.callback(backend.close)
-        root = open_root(settings, backend.identity)
-        undo.callback(root.close)
-        logs.open_log(root.path)
-        moved = _moved_in(settings, backend, root)
-        index = Index(root.path / ".storefs" / "index.sqlite", expected=not root.fresh)
-        mirror = Mirror(root.dir_fd, index, settings.cache_size)
-        undo.callback(mirror.close)
-        mount = Mount(settings, backend, root, index, mirror)
-        undo.callback(mount.stack.committer.kept.close)
-        undo.callback(mount.stack.documents.pending.close)
-        try:
-            trio.run(mount.run, lambda text: ready(f"{text}\n{moved}" if moved else text))
-        except ExceptionGroup as group:
-            raise _only_quit(group) from None
-    return Exit.DONE
-
-
-def _moved_in(settings: Settings, backend: Backend, root: Root) -> str:
-    """What `move_in` says. Raises Quit; then the root is as if it had not been opened."""
-    if not settings.move_in:
-        return ""
-    try:
-        return move_in(settings, backend, root)
-    except Quit:
-        root.abandon()
-        raise
-
-
-def _tidy() -> None:
-    """Once, between the first synchronisation and the mount: what was begun stays.
-
-    The collector need not look at 100,000 documents again each time, and the C library gives
-    back what it keeps for more of the same (measured: a sixth of the whole).
-    """
-    gc.collect()
-    gc.freeze()
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # glibc has it
-        trim(0)
-
-
-def _only_quit(group: ExceptionGroup) -> Exception:
-    """The one Quit of a nursery; anything else comes as it is.
-
-    Not by `except*`: what is raised in there becomes a group again.
-    """
-    leaf: Exception = group
-    while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
-        leaf = leaf.exceptions[0]
-    return leaf if isinstance(leaf, Quit) else group
 
 
 class Mount:
@@ -140,6 +66,13 @@ class Mount:
 
     def _commit_later(self, inode: Inode, seconds: float) -> None:
         self._nursery.start_soon(self._attempt, self.stack.scratch.commit_later, inode, seconds)
+
+    def serve(self, ready: Callable[[str], None]) -> None:
+        """Mount, serve until unmounted or told to stop. Raises Quit when it cannot start."""
+        try:
+            trio.run(self.run, ready)
+        except ExceptionGroup as group:
+            raise _only_quit(group) from None
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Everything from the first synchronisation to the last write."""
@@ -319,3 +252,26 @@ class Mount:
         """What could not be sent in time becomes a conflict copy."""
         for inode in self.stack.documents.inodes.edited():
             await self.stack.scratch.give_up(inode)
+
+
+def _tidy() -> None:
+    """Once, between the first synchronisation and the mount: what was begun stays.
+
+    The collector need not look at 100,000 documents again each time, and the C library gives
+    back what it keeps for more of the same (measured: a sixth of the whole).
+    """
+    gc.collect()
+    gc.freeze()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # glibc has it
+        trim(0)
+
+
+def _only_quit(group: ExceptionGroup) -> Exception:
+    """The one Quit of a nursery; anything else comes as it is.
+
+    Not by `except*`: what is raised in there becomes a group again.
+    """
+    leaf: Exception = group
+    while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, Quit) else group

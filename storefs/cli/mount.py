@@ -56,9 +56,9 @@ def serving(settings: options.Settings) -> Callable[[Callable[[str], None]], Exi
 
         _leave(mountpoint.on_top(settings.mountpoint)[0])
         logs.start(settings.log_level, foreground=settings.foreground)
-        from storefs import mount
+        from storefs import process
 
-        return mount.serve(settings, ready)
+        return process.serve(settings, ready)
 
     return serve
 

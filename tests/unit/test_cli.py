@@ -149,7 +149,7 @@ def test_mount_in_the_foreground(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = Served(lambda: Exit.DONE)
-    monkeypatch.setattr(storefs, "mount", served, raising=False)
+    monkeypatch.setattr(storefs, "process", served, raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
     assert call("mount", ".", "--foreground", "--cache-size", "1M", "--read-only") == 0
     assert capsys.readouterr().out == "root: /r\n"
@@ -172,7 +172,7 @@ def test_mount_ends_without_a_traceback(
     def fail() -> Exit:
         raise error
 
-    monkeypatch.setattr(storefs, "mount", Served(fail), raising=False)
+    monkeypatch.setattr(storefs, "process", Served(fail), raising=False)
     code = call("mount", "--foreground")
     assert code == (Exit.UNREACHABLE if isinstance(error, Quit) else 130)
     assert capsys.readouterr().err == ("storefs: no backend\n" if isinstance(error, Quit) else "")
