@@ -10,10 +10,11 @@ import logging
 import sqlite3
 import sys
 from contextlib import closing
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -108,29 +109,34 @@ class Index:
             for path, *rest in cursor:
                 yield Row(sys.intern(path), *rest)
 
-    def write(self, puts: Iterable[Row], deletes: Iterable[str]) -> None:
-        """Apply both in one transaction. Raises sqlite3.Error; then nothing is applied."""
-        self._db.execute("BEGIN")
+    def write(
+        self,
+        puts: Iterable[Row],
+        deletes: Iterable[str],
+        superseded: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        """Apply all in one transaction. Raises sqlite3.Error; then nothing is applied.
+
+        `superseded`: by path, the digests to keep; empty: none any more.
+        """
+        db, over = self._db, ((path,) for path, groups in superseded.items() if not groups)
+        db.execute("BEGIN")
         try:
-            self._db.executemany("DELETE FROM documents WHERE path = ?", ((p,) for p in deletes))
-            self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", puts)
-            self._db.execute("COMMIT")
+            db.executemany("DELETE FROM documents WHERE path = ?", ((p,) for p in deletes))
+            db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", puts)
+            kept = ((path, groups) for path, groups in superseded.items() if groups)
+            db.executemany("INSERT OR REPLACE INTO superseded VALUES (?, ?)", kept)
+            db.executemany("DELETE FROM superseded WHERE path = ?", over)
+            db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # a full disk has ended it already
-                self._db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has ended it already
+                db.execute("ROLLBACK")
             raise
 
     def superseded(self) -> Iterator[tuple[str, bytes]]:
         """Path and joined digests of whose tokens were replaced. Raises sqlite3.Error."""
         with closing(self._db.execute("SELECT path, groups FROM superseded")) as cursor:
             yield from cursor
-
-    def supersede(self, path: str, groups: bytes) -> None:
-        """Keep these digests, or none any more. Raises sqlite3.Error."""
-        if groups:
-            self._db.execute("INSERT OR REPLACE INTO superseded VALUES (?, ?)", (path, groups))
-        else:
-            self._db.execute("DELETE FROM superseded WHERE path = ?", (path,))
 
     def close(self) -> None:
         """Leave one complete file behind."""

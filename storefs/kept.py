@@ -27,8 +27,9 @@ _PER_DOCUMENT = 20
 _CONFLICT_BYTES = 64 << 20
 _TRASH_BYTES = 256 << 20
 _TRASH_SECONDS = 30 * 86400
-_TRASH_CALLS = 64
-"""Looking through the trash for each file would make removing many of them quadratic."""
+_TRASH_CALLS, _TRASH_SHARE = 64, 16
+"""The trash is looked through after so many copies, or when it has grown by such a share: for each
+copy it would make removing many of them quadratic."""
 _NAME_BYTES = 180
 _CUT = re.compile(r"\+[0-9a-f]{16}$")
 """Ends the stem of a path that is too long for a name."""
@@ -76,7 +77,8 @@ class Kept:
 
     def __init__(self, dir_fd: int) -> None:
         self._dir_fd = dir_fd
-        self._calls = 0
+        self._until_look = 0
+        """Copies that go to the trash before it is looked through."""
         self._one_at_a_time = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kept")
 
@@ -105,8 +107,11 @@ class Kept:
                     return f"{place.value}/{name}"
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         target = f"{place.value}/{stem}~{moment}~{digest}"
+        durable = place is not Place.TRASH
+        quick = not durable and len(data) <= disk.PAGE  # half the work; see disk.create
         try:
-            disk.replace(self._dir_fd, target, data, durable=place is not Place.TRASH)
+            if not (quick and disk.create(self._dir_fd, target, data, time.time_ns())):
+                disk.replace(self._dir_fd, target, data, durable=durable)
         except OSError as error:  # a full disk, most likely: write(2) names no path
             raise OSError(error.errno, error.strerror, target) from error
         self._prune(place, stem)
@@ -148,11 +153,13 @@ class Kept:
                 disk.remove(self._dir_fd, f"{place.value}/{name}")
             self._shrink(place, _CONFLICT_BYTES)
         elif place is Place.TRASH:
-            self._calls += 1
-            if self._calls % _TRASH_CALLS != 1:
+            self._until_look -= 1
+            if self._until_look > 0:
                 return
             too_old = time.time_ns() - _TRASH_SECONDS * 1_000_000_000
-            for mtime_ns, _, name in self._by_age(place):
+            copies = self._by_age(place)
+            self._until_look = max(_TRASH_CALLS, len(copies) // _TRASH_SHARE)
+            for mtime_ns, _, name in copies:
                 if mtime_ns >= too_old:
                     break
                 disk.remove(self._dir_fd, f"{place.value}/{name}")

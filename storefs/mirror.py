@@ -133,10 +133,11 @@ class Mirror:
 
     def _fill(self, blobs: Sequence[tuple[str, Blob]]) -> None:
         now = time.time_ns()
-        group: Group = {}
+        group = Group()
         for path, blob in blobs:
             mtime_ns = blob.entry.mtime_ns or now
-            group[path] = self._record(path, blob.data, blob.entry, mtime_ns, blob.digest)
+            save = self._record(path, blob.data, blob.entry, mtime_ns, blob.digest)
+            group.documents[path] = save
             # What pushes others out would be pushed out itself before anybody reads it.
             if self._memory.currsize + _cost(blob.data) <= self._memory.maxsize:
                 self._remember(path, blob.data)
@@ -161,7 +162,7 @@ class Mirror:
         if revision is not None:
             record.revision = revision
         row = Row(path, record.revision, record.size, mtime_ns, record.digest, record.digest)
-        self.later(lambda: self._index.write([row], []), f"the index row of {path}")
+        self._writer.put(path, Save(None, row))
 
     def drop(self, path: str) -> None:
         """Forget a document, its file included."""
@@ -175,8 +176,7 @@ class Mirror:
 
     def supersede(self, path: str, groups: bytes) -> None:
         """Keep the digests of a document's superseded token groups beside it."""
-        what = f"the superseded tokens of {path}"
-        self.later(lambda: self._index.supersede(path, groups), what)
+        self._writer.supersede(path, groups)
 
     def vacate(self, path: str) -> None:
         """Wait for the disk until nothing of a document dropped a moment ago is left there.
@@ -200,16 +200,19 @@ class Mirror:
         self._index.close()
 
     def _save(self, group: Group) -> None:
-        saves = {path: save for path, save in group.items() if save is not None}
-        dropped = group.keys() - saves.keys()
+        documents = group.documents
+        saves = {path: save for path, save in documents.items() if save is not None}
+        dropped = documents.keys() - saves.keys()
         try:
             # Whatever a crash leaves must be explained by a row: a file goes before its row, and
             # comes after it, when the row still explains the previous bytes.
             for path in dropped:
                 disk.remove(self._dir_fd, path)
-            self._index.write([save.row for save in saves.values()], dropped)
+            rows = [save.row for save in saves.values()]
+            self._index.write(rows, dropped, group.superseded)
             for path, save in saves.items():
-                self._put(path, save)
+                if save.data is not None:
+                    self._put(path, save.data, save.row)
         except (OSError, sqlite3.Error) as error:
             if str(error) != self.error:
                 log.error("mirror: %s; documents stay in the backend, free some space", error)
@@ -221,16 +224,15 @@ class Mirror:
         self.error = ""
         with self._unsaved_lock:
             for path, save in saves.items():
-                if self._unsaved.get(path) is save.data:
+                if save.data is not None and self._unsaved.get(path) is save.data:
                     del self._unsaved[path]
 
-    def _put(self, path: str, save: Save) -> None:
-        data, mtime_ns = save.data, save.row.mtime_ns
+    def _put(self, path: str, data: bytes, row: Row) -> None:
         # An empty file at a row is a torn one, so where none was before there is no need to
         # write beside it and rename, which takes several times as long.
-        new = not save.row.previous and len(data) <= disk.PAGE
-        if not (new and disk.create(self._dir_fd, path, data, mtime_ns)):
-            disk.replace(self._dir_fd, path, data, mtime_ns=mtime_ns)
+        new = not row.previous and len(data) <= disk.PAGE
+        if not (new and disk.create(self._dir_fd, path, data, row.mtime_ns)):
+            disk.replace(self._dir_fd, path, data, mtime_ns=row.mtime_ns)
 
 
 def _cost(data: bytes) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -27,18 +27,22 @@ _GATHER = 0.02
 """Seconds for which what nobody waits for is gathered. A killed process has not written it."""
 
 _MOST = 2000
-"""Documents written together."""
+"""What is brought to disk together at most."""
 
 
 class Save(NamedTuple):
-    """A document to write: its bytes, and the row that explains them."""
+    """A document to write: its bytes, and the row that explains them.
 
-    data: bytes
+    No bytes: the file is as it was, the row is another.
+    """
+
+    data: bytes | None
     row: Row
 
 
-Group = dict[str, Save | None]
-"""Documents by path, each once; None: it is dropped."""
+class _Superseded(NamedTuple):
+    path: str
+    groups: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +50,36 @@ class _Call:
     job: Callable[[], object]
     done: Future[Any] | None
     what: str = ""
+    waits: bool = False
+    """It may come behind what is asked after it."""
+
+
+@dataclass(slots=True)
+class Group:
+    """What is brought to disk together."""
+
+    documents: dict[str, Save | None] = field(default_factory=dict)
+    """By path, each once; None: it is dropped."""
+    superseded: dict[str, bytes] = field(default_factory=dict)
+    """By path: see Index.write."""
+    calls: list[_Call] = field(default_factory=list)
+    """Run behind all this."""
+
+    def __len__(self) -> int:
+        return len(self.documents) + len(self.superseded) + len(self.calls)
+
+
+_Asked = tuple[str, Save | None] | _Superseded | _Call | None
+"""None: the end."""
 
 
 class MirrorWriter:
     """One thread and its queue; its methods may be called from any other."""
 
     def __init__(self, write: Callable[[Group], None]) -> None:
-        """`write` brings documents to disk, and raises nothing."""
+        """`write` brings documents to disk, and what is superseded; it raises nothing."""
         self._write = write
-        self._queue: SimpleQueue[tuple[str, Save | None] | _Call | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Asked] = SimpleQueue()
         self._hurry = threading.Event()
         """Somebody waits for what is in the queue."""
         self._thread = threading.Thread(target=self._run_forever, name="mirror-writer")
@@ -64,6 +89,10 @@ class MirrorWriter:
         """Have a document written, or dropped, soon."""
         self._queue.put((path, save))
 
+    def supersede(self, path: str, groups: bytes) -> None:
+        """Have the superseded token groups of a document kept, soon."""
+        self._queue.put(_Superseded(path, groups))
+
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Run `job` at once, but after everything that was asked before it."""
         done: Future[T] = Future()
@@ -72,11 +101,12 @@ class MirrorWriter:
         return done
 
     def later(self, job: Callable[[], object], what: str, *, hurry: bool = False) -> None:
-        """Run `job` in its turn; nobody waits. A failure is logged as one of `what`.
+        """Run `job` soon, behind everything that was asked before it; nobody waits.
 
-        `hurry`: what it does is seen by programs, or is nowhere else.
+        A failure is logged as one of `what`. `hurry`: what it does is seen by programs, or is
+        nowhere else; nothing that is asked later comes before it.
         """
-        self._queue.put(_Call(job, None, what))
+        self._queue.put(_Call(job, None, what, waits=not hurry))
         if hurry:
             self._hurry.set()
 
@@ -92,34 +122,47 @@ class MirrorWriter:
             item = self._queue.get()
             self._hurry.wait(_GATHER)
             self._hurry.clear()
-            group: Group = {}
+            group = Group()
             try:
                 while True:
-                    if isinstance(item, tuple):
-                        group = self._added(group, *item)
-                    else:
-                        group = self._written(group)
-                        closed = closed or item is None
-                        if item is not None:
-                            _run(item)
+                    group = self._taken(group, item)
+                    closed = closed or item is None
                     item = self._queue.get_nowait()
             except Empty:
                 self._written(group)
 
+    def _taken(self, group: Group, item: _Asked) -> Group:
+        if len(group) >= _MOST:
+            group = self._written(group)
+        if isinstance(item, _Superseded):
+            group.superseded[item.path] = item.groups
+        elif isinstance(item, tuple):
+            group = self._added(group, *item)
+        elif item is not None and item.waits:
+            group.calls.append(item)
+        else:
+            group = self._written(group)
+            if item is not None:
+                _run(item)
+        return group
+
     def _added(self, group: Group, path: str, save: Save | None) -> Group:
-        before = group.get(path)
+        before = group.documents.get(path)
         if save is not None and before is not None:
             # On disk is, and a crash leaves, what was there before the first of the two.
-            save = save._replace(row=save.row._replace(previous=before.row.previous))
-        elif path in group or len(group) >= _MOST:
+            row = save.row._replace(previous=before.row.previous)
+            save = Save(before.data if save.data is None else save.data, row)
+        elif path in group.documents:
             group = self._written(group)
-        group[path] = save
+        group.documents[path] = save
         return group
 
     def _written(self, group: Group) -> Group:
-        if group:
+        if group.documents or group.superseded:
             self._write(group)
-        return {}
+        for call in group.calls:
+            _run(call)
+        return Group()
 
 
 def _run(call: _Call) -> None:

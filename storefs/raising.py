@@ -85,6 +85,9 @@ def touch_mtime(dir_fd: int, path: str) -> None:
 class _Worker:
     """The queue of one directory. The Raiser's lock guards it."""
 
+    changed: threading.Condition
+    """Something more is wanted. One a directory: to wake them all for each event of one costs
+    more than the event, where changes come in many directories."""
     waiting: dict[tuple[Event, str], Raise] = field(default_factory=dict)
     drained: deque[float] = field(default_factory=deque)
     """When the watcher is assumed to have taken each event that was raised (monotonic)."""
@@ -118,8 +121,8 @@ class Raiser:
         self._running: set[str] = set()
         self._expected: dict[int, Raise] = {}
         self._stop = threading.Event()
-        self._changed = threading.Condition(self._lock)
-        """Something is wanted, or a worker has ended."""
+        self._ended = threading.Condition(self._lock)
+        """A worker has."""
         self._attached = Attached()
         self.raised = 0
 
@@ -140,10 +143,12 @@ class Raiser:
         with self._lock:
             if self._stop.is_set():
                 return
-            worker = self._workers.setdefault(directory, _Worker())
+            worker = self._workers.get(directory)
+            if worker is None:
+                worker = self._workers[directory] = _Worker(threading.Condition(self._lock))
             worker.waiting[wanted.event, wanted.path] = wanted
             if directory in self._running:
-                self._changed.notify_all()
+                worker.changed.notify()
             else:
                 self._running.add(directory)
                 detached.start(partial(self._work, directory, worker), f"raise-{directory or '/'}")
@@ -188,9 +193,10 @@ class Raiser:
     def stop(self, timeout: float) -> bool:
         """No more raises; wait for those under way. Whether all ended in time."""
         self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
-            if not self._changed.wait_for(lambda: not self._running, timeout):
+        with self._lock:
+            for worker in self._workers.values():
+                worker.changed.notify()
+            if not self._ended.wait_for(lambda: not self._running, timeout):
                 return False
         self._attached.stop()
         return True
@@ -210,14 +216,14 @@ class Raiser:
         while True:
             with self._lock:
                 worker.current = None
-                self._changed.wait_for(partial(self._has_more, worker), _LINGER)
+                worker.changed.wait_for(partial(self._has_more, worker), _LINGER)
                 wanted = next(iter(worker.waiting.values()), None)
                 if wanted is None or self._stop.is_set():
                     worker.waiting.clear()
                     self._running.discard(directory)
                     if not worker.drained:
                         del self._workers[directory]
-                    self._changed.notify_all()
+                    self._ended.notify_all()
                     return None
                 pause = worker.pause(wanted.event)
                 if not pause:

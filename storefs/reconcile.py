@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from storefs.errors import BackendFailed, StoreError, Unavailable
+from storefs.outgoing import finished
 from storefs.store import CHUNK
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Reconcile:
                 self._woken = trio.Event()
                 began, self._looked = trio.current_time(), 0
                 await self.once()
+                if self._looked > 1:  # what the disk does not bear counts, and is never hoarded
+                    await finished(self.documents.mirror.submit(lambda: None))
                 self._rest(trio.current_time() - began)
         finally:
             self._ended = True

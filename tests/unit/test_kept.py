@@ -115,6 +115,29 @@ def test_the_trash_is_emptied_of_what_is_old(root: int, tmp_path: Path) -> None:
     assert (tmp_path / new).exists()
 
 
+def test_a_full_trash_is_looked_through_rarely(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or to keep a copy would take the longer, the more there are."""
+    looks: list[int] = []
+    listed = Kept._names
+
+    def counted(self: Kept, place: Place) -> list[str]:
+        names = listed(self, place)
+        looks.append(len(names))
+        return names
+
+    monkeypatch.setattr(Kept, "_names", counted)
+    place = Kept(root)
+    for number in range(3000):
+        place.keep(Place.TRASH, A, b"%d" % number)
+    assert len(os.listdir(tmp_path / Place.TRASH.value)) == 3000
+    at = sorted(set(looks))
+    assert at[0] == 1
+    assert 25 < len(at) < 40
+    assert at[-1] - at[-2] > 150
+
+
 def test_a_found_file_is_moved_and_never_removed(root: int, tmp_path: Path) -> None:
     place = Kept(root)
     (tmp_path / "auths").mkdir()

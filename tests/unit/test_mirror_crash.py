@@ -64,6 +64,50 @@ def test_versions_that_nobody_waits_for_are_written_as_one(tmp_path: Path) -> No
     assert (row.previous, row.digest) == (digest_of(b"one"), digest_of(b"four"))
 
 
+def test_what_may_wait_does_not_part_them(tmp_path: Path) -> None:
+    """A copy for the trash, superseded tokens, another mtime: each change from elsewhere asks."""
+    copied: list[bytes] = []
+    with _held(tmp_path) as (mirror, go), Watch(tmp_path / disk.TEMPORARY) as watch:
+        for number, text in enumerate(("two", "three", "four")):
+            _install(mirror, text)
+            mirror.supersede(PATH, text.encode())
+            mirror.later(lambda: copied.append((tmp_path / PATH).read_bytes()), "a copy")
+            mirror.touch(PATH, number)
+        go.set()
+        mirror.submit(lambda: None).result(20)
+        assert len({name for kind, name in watch.drain() if kind == "CREATE"}) == 1
+    assert copied == [b"four"] * 3
+    row = _row(tmp_path)
+    assert (row.previous, row.digest, row.mtime_ns) == (digest_of(b"one"), digest_of(b"four"), 2)
+    with closing(Index(tmp_path / "index")) as index:
+        assert [*index.superseded()] == [(PATH, b"four")]
+
+
+def test_what_hurries_keeps_its_place(tmp_path: Path) -> None:
+    """A local file that moves away makes room for the document that is written next."""
+    seen: list[bytes] = []
+    with _held(tmp_path) as (mirror, go):
+        _install(mirror, "two")
+        mirror.later(lambda: seen.append((tmp_path / PATH).read_bytes()), "a move", hurry=True)
+        _install(mirror, "three")
+        go.set()
+        mirror.submit(lambda: None).result(20)
+    assert seen == [b"two"]
+    assert (tmp_path / PATH).read_bytes() == b"three"
+
+
+def test_a_touch_and_no_more_leaves_the_file(tmp_path: Path) -> None:
+    with _held(tmp_path) as (mirror, go), Watch(tmp_path / disk.TEMPORARY) as watch:
+        mirror.touch(PATH, 7)
+        mirror.supersede(PATH, b"a")
+        mirror.supersede(PATH, b"")
+        go.set()
+        mirror.submit(lambda: None).result(20)
+        assert watch.drain() == []
+    row = _row(tmp_path)
+    assert (row.previous, row.digest, row.mtime_ns) == (digest_of(b"one"), digest_of(b"one"), 7)
+
+
 def test_a_crash_before_the_last_of_several_versions_is_explained(tmp_path: Path) -> None:
     """The row is written, the file is not: here since its temporary file has no place."""
     with _held(tmp_path) as (mirror, go):

@@ -239,7 +239,7 @@ def test_at_most_8000_events_ahead_of_the_drain(
 
 @pytest.mark.parametrize(("event", "rate"), [(Event.REMOVED, 20), (Event.MODIFIED, 1000)])
 def test_the_drain_that_is_assumed(event: Event, rate: int, clock: Clock) -> None:
-    worker = raising._Worker()
+    worker = raising._Worker(threading.Condition())
     for _ in range(AHEAD):
         assert worker.pause(event) == 0
     assert worker.pause(event) == pytest.approx(1 / rate)

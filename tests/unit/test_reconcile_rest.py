@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from storefs.backends.contract import Blob
+    from storefs.mirror import Mirror
     from tests.machines import Machine
     from tests.unit.world import World
 
@@ -60,6 +63,17 @@ async def holds(machine: Machine, path: str, data: bytes) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+@contextmanager
+def held(mirror: Mirror) -> Iterator[None]:
+    """The disk takes nothing meanwhile."""
+    go = threading.Event()
+    mirror.submit(go.wait)
+    try:
+        yield
+    finally:
+        go.set()
+
+
 async def test_after_several_slow_changes_it_rests(tmp_path: Path, mock_clock: MockClock) -> None:
     async with world(tmp_path, mock_clock) as it:
         machine = await followed(it)
@@ -74,6 +88,24 @@ async def test_after_several_slow_changes_it_rests(tmp_path: Path, mock_clock: M
         await holds(machine, A, THREE)
         # One hint may have come before the rest began, and those of the others after it.
         assert it.faults(machine).calls["read"] <= reads + 2
+
+
+async def test_it_waits_for_its_own_disk(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Or what the disk does not bear would pile up in memory, and hold up the end of the mount."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await followed(it)
+        with held(machine.mirror):
+            it.memory.commit([[Put(A, ONE, None), Put(B, ONE, None)]], 5.0)
+            await holds(machine, B, ONE)
+            reads = it.faults(machine).calls["read"]
+            it.memory.commit([[Put(A, TWO, it.memory.snapshot()[A].revision)]], 5.0)
+            it.clock.jump(1.0)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert it.faults(machine).calls["read"] == reads
+        machine.mirror.submit(lambda: None).result(PATIENCE)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        it.clock.jump(0.5)
+        await holds(machine, A, TWO)
 
 
 async def test_one_slow_change_is_followed_by_the_next(
