@@ -43,6 +43,7 @@ as long, at most so many seconds. This machine has more to do than it can; what 
 meanwhile is taken in once. 32 mounts on one that all write commit twice as much for it."""
 
 _ENDING = "the mount is ending"
+_FAULT = "a fault nobody expected; see this machine's log"
 
 _GENERATIONS = 20_000
 
@@ -79,8 +80,8 @@ class Reconcile:
     _asked: list[_Sync] = field(default_factory=list)
     _next_full: float = 0.0
     _not_before: float = 0.0
-    _ended: bool = False
-    """Nobody looks any more."""
+    _stopped: str = ""
+    """Why nobody looks now."""
     _looked: int = 0
     """Paths that this pass asked for."""
     _rest_until: float = 0.0
@@ -92,7 +93,8 @@ class Reconcile:
     async def run(self) -> None:
         """Reconcile whenever something is marked, until cancelled."""
         self.documents.marks.wake = self._wake
-        self._next_full, self._ended = trio.current_time() + self.interval, False
+        self._next_full, self._stopped = trio.current_time() + self.interval, ""
+        stopped = _ENDING
         try:
             while True:
                 with trio.move_on_at(self._deadline()):
@@ -103,10 +105,13 @@ class Reconcile:
                 if self._looked > 1:  # what the disk does not bear counts, and is never hoarded
                     await finished(self.documents.mirror.submit(lambda: None))
                 self._rest(trio.current_time() - began)
+        except Exception:
+            stopped = _FAULT
+            raise
         finally:
-            self._ended = True
+            self._stopped = stopped
             for sync in self._asked:
-                sync.refuse(_ENDING)
+                sync.refuse(stopped)
             self._asked.clear()
 
     def _rest(self, took: float) -> None:
@@ -153,7 +158,7 @@ class Reconcile:
         if trio.current_time() < self._not_before:
             return
         asked, self._asked = self._asked, []
-        seen, refusal = self._seen, _ENDING  # if this is cancelled, or fails as nobody expects
+        seen, refusal = self._seen, _ENDING  # if this is cancelled
         try:
             if marks.everything or trio.current_time() >= self._next_full:
                 seen = await self._full("" if asked else seen)
@@ -170,6 +175,9 @@ class Reconcile:
             pause = _RETRY if isinstance(error, Unavailable) else max(_RETRY, self.interval)
             self._not_before = trio.current_time() + min(pause, _REFUSED)
             refusal = str(error)
+        except Exception:
+            refusal = _FAULT
+            raise
         finally:
             for sync in asked:
                 sync.refuse(refusal)
@@ -196,8 +204,8 @@ class Reconcile:
     async def sync(self, accept_deletions: bool) -> None:
         """Take a full snapshot now and install what it shows. Raises BackendFailed."""
         marks, asked = self.documents.marks, _Sync()
-        if self._ended:
-            raise BackendFailed(f"{self.store.backend.identity}: {_ENDING}")
+        if self._stopped:
+            raise BackendFailed(f"{self.store.backend.identity}: {self._stopped}")
         self._asked.append(asked)
         marks.accept_deletions |= accept_deletions
         self._not_before = 0.0

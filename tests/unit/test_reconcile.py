@@ -235,3 +235,34 @@ async def test_regression_a_sync_does_not_outlive_the_mount(
         await trio.testing.wait_all_tasks_blocked()
         faults.release()
         assert said == ["memory:memory: the mount is ending"] * 3
+
+
+async def test_a_sync_that_meets_a_fault_is_told_so(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the mount is ending: it goes on, and so does the next sync."""
+
+    async def fail() -> None:
+        raise RuntimeError("broken on purpose")
+
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        said: list[str] = []
+
+        async def ask() -> None:
+            with pytest.raises(BackendFailed) as refusal:
+                await machine.reconcile.sync(accept_deletions=False)
+            said.append(str(refusal.value))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(type(machine.reconcile.removals), "settle", lambda _: fail())
+            it.nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(RuntimeError):
+                await machine.reconcile.run()
+        await ask()  # until it is begun again
+        await trio.testing.wait_all_tasks_blocked()
+        assert said == ["memory:memory: a fault nobody expected; see this machine's log"] * 2
+        it.nursery.start_soon(machine.reconcile.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await machine.reconcile.sync(accept_deletions=False)
