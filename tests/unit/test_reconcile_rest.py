@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import trio.testing
 from storefs.backends.contract import Put
 from storefs.backends.memory import Memory
 from tests.machines import remote
+from tests.unit.test_mirror import writer_held
 from tests.unit.world import world
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from storefs.backends.contract import Blob
-    from storefs.mirror import Mirror
     from tests.machines import Machine
     from tests.unit.world import World
 
@@ -63,17 +61,6 @@ async def holds(machine: Machine, path: str, data: bytes) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-@contextmanager
-def held(mirror: Mirror) -> Iterator[None]:
-    """The disk takes nothing meanwhile."""
-    go = threading.Event()
-    mirror.submit(go.wait)
-    try:
-        yield
-    finally:
-        go.set()
-
-
 async def test_after_several_slow_changes_it_rests(tmp_path: Path, mock_clock: MockClock) -> None:
     async with world(tmp_path, mock_clock) as it:
         machine = await followed(it)
@@ -94,7 +81,7 @@ async def test_it_waits_for_its_own_disk(tmp_path: Path, mock_clock: MockClock) 
     """Or what the disk does not bear would pile up in memory, and hold up the end of the mount."""
     async with world(tmp_path, mock_clock) as it:
         machine = await followed(it)
-        with held(machine.mirror):
+        with writer_held(machine.mirror):
             it.memory.commit([[Put(A, ONE, None), Put(B, ONE, None)]], 5.0)
             await holds(machine, B, ONE)
             reads = it.faults(machine).calls["read"]
