@@ -158,6 +158,10 @@ class PendingChanges:
         self._changes.pop(path, None)
         return self._thread.submit(disk.remove, self._dir_fd, _file_of(path))
 
+    def written(self) -> Future[None]:
+        """Done when the disk has everything, what was dropped included."""
+        return self._thread.submit(lambda: None)
+
     def restore(self, path: str, before: Pending | None) -> None:
         """No disk took the last change of the path: it is as it was."""
         if before is None:

@@ -20,7 +20,7 @@ import trio
 from storefs.backends.contract import Delete, Put
 from storefs.errors import BackendFailed, Conflict, StoreError, Unavailable
 from storefs.kept import Place
-from storefs.outgoing import TRIES, considered
+from storefs.outgoing import TRIES, considered, finished
 from storefs.resolve import Stands, resolve
 
 if TYPE_CHECKING:
@@ -136,10 +136,11 @@ class Sending:
                 begun()
                 changes = [change for path in paths if (change := documents.pending.get(path))]
                 changes = [change for change in changes if not change.refused]
-                if len(changes) > 1 and await self._together(changes, deadline):
-                    return
-                for change in sorted(changes, key=lambda change: change.data is None):
-                    await self._settle(change, deadline)
+                if len(changes) < 2 or not await self._together(changes, deadline):
+                    for change in sorted(changes, key=lambda change: change.data is None):
+                        await self._settle(change, deadline)
+                # A crash behind the next change of a path must not bring this one back.
+                await finished(documents.pending.written())
         except BackendFailed as error:  # the lock: another change of this path is on its way
             log.debug("%s", error)
         finally:

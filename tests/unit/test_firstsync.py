@@ -197,6 +197,34 @@ async def test_a_crash_while_offline_leaves_what_was_committed_before(
         assert (machine.root.path / A).read_bytes() == ONE
 
 
+async def test_a_crash_does_not_bring_back_what_was_sent(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A change of the same path is not acknowledged before the pending one is gone from disk."""
+    async with world(tmp_path, mock_clock) as it:
+        machine = await it.machine()
+        await machine.put(A, ONE)
+        it.faults(machine).always("commit", "fail-before")
+        await machine.put(A, TWO)
+        it.faults(machine).clear()
+        await machine.mount.stack.store.snapshot()  # it answers again
+        acknowledged = threading.Event()
+        too_early = machine.documents.pending._thread.submit(acknowledged.wait, 0.5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.tick)
+            while stored(it.memory)[A] != TWO:
+                await trio.lowlevel.checkpoint()
+            await machine.put(A, THREE)
+            acknowledged.set()
+        assert not too_early.result(20)
+        assert stored(it.memory)[A] == THREE
+        it.kill(machine)
+        machine = await it.machine()
+        await machine.tick()
+        assert machine.content(A) == stored(it.memory)[A] == THREE
+        assert machine.kept("conflicts") == []
+
+
 async def test_what_vanished_meanwhile_goes_without_an_event(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
