@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped, unused-ignore]
@@ -38,7 +39,8 @@ def until(met: Callable[[], object], what: str, deadline: float = PATIENCE) -> N
 def environment(home: Path, **more: str) -> dict[str, str]:
     """A clean environment for a daemon or a command: its own home, nothing of ours."""
     kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(home)}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **more}
+    # What a killed command leaves goes with the test run.
+    return {**kept, "TMPDIR": gettempdir(), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 def storefs(home: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
