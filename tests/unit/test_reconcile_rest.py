@@ -61,11 +61,18 @@ async def holds(machine: Machine, path: str, data: bytes) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+async def written(machine: Machine) -> None:
+    """Wait until the mirror's disk has it, and whoever waited for that rests."""
+    machine.mirror.submit(lambda: None).result(PATIENCE)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+
+
 async def test_after_several_slow_changes_it_rests(tmp_path: Path, mock_clock: MockClock) -> None:
     async with world(tmp_path, mock_clock) as it:
         machine = await followed(it)
         it.memory.commit([[Put(A, ONE, None), Put(B, ONE, None)]], 5.0)
         await holds(machine, B, ONE)
+        await written(machine)
         reads = it.faults(machine).calls["read"]
         for data in (TWO, THREE, ONE, THREE):
             it.memory.commit([[Put(A, data, it.memory.snapshot()[A].revision)]], 5.0)
@@ -89,8 +96,7 @@ async def test_it_waits_for_its_own_disk(tmp_path: Path, mock_clock: MockClock) 
             it.clock.jump(1.0)
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert it.faults(machine).calls["read"] == reads
-        machine.mirror.submit(lambda: None).result(PATIENCE)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await written(machine)
         it.clock.jump(0.5)
         await holds(machine, A, TWO)
 
