@@ -78,7 +78,7 @@ def replace(
         sync_directory(dir_fd, parent(path))
 
 
-def create(dir_fd: int, path: str, data: bytes, mtime_ns: int) -> bool:
+def create(dir_fd: int, path: str, data: bytes, *, mtime_ns: int | None = None) -> bool:
     """Make `path`, where nothing is, a 0600 file with these bytes, at most PAGE; cheap.
 
     A process that is killed leaves the whole file, an empty one, or none. False, and nothing
@@ -90,7 +90,7 @@ def create(dir_fd: int, path: str, data: bytes, mtime_ns: int) -> bool:
     except (FileExistsError, FileNotFoundError):
         return False
     try:
-        if whole := os.write(fd, data) == len(data):
+        if (whole := os.write(fd, data) == len(data)) and mtime_ns is not None:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
     except OSError:
         remove(dir_fd, path)

@@ -81,7 +81,7 @@ class FirstSync:
         # Until this task is resumed once more trio holds what its last thread answered: the
         # snapshot, whose memory the tree can use.
         await trio.lowlevel.checkpoint()
-        grow(self.documents, self._survey, self.admission)
+        grow(self._survey)
 
     async def _agree(self, rows: Iterator[Row], now: Callable[[], float]) -> None:
         """Have what the backend has; what it said is dropped with the return. See `run`.
@@ -150,7 +150,7 @@ class FirstSync:
         if self.fresh or not self.documents.mirror.records:
             raise error
         identity = self.store.backend.identity
-        log.error("%s cannot be reached (%s): starting from the mirror", identity, error)
+        log.error("%s cannot be reached (%s): starting from this machine's mirror", identity, error)
         for path in sorted(self._survey.strays):
             self._set_aside(path)
         self.documents.marks.mark_everything()
@@ -248,7 +248,7 @@ class FirstSync:
     def _set_aside(self, path: str) -> None:
         self._survey.strays.discard(path)
         place = self.committer.kept.take_in(path)
-        log.warning("%s: what the mirror has was never synchronised; it is in %s", path, place)
+        log.warning("%s: the mirror's file is not what was synchronised; it is in %s", path, place)
 
     async def _make_first_config(self, deadline: float) -> None:
         known = CONFIG in self.documents.mirror.records or CONFIG in self.documents.pending

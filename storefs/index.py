@@ -119,12 +119,13 @@ class Index:
 
         `superseded`: by path, the digests to keep; empty: none any more.
         """
-        db, over = self._db, ((path,) for path, groups in superseded.items() if not groups)
+        db = self._db
         db.execute("BEGIN")
         try:
             db.executemany("DELETE FROM documents WHERE path = ?", ((p,) for p in deletes))
             db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)", puts)
-            kept = ((path, groups) for path, groups in superseded.items() if groups)
+            kept = [(path, groups) for path, groups in superseded.items() if groups]
+            over = [(path,) for path, groups in superseded.items() if not groups]
             db.executemany("INSERT OR REPLACE INTO superseded VALUES (?, ?)", kept)
             db.executemany("DELETE FROM superseded WHERE path = ?", over)
             db.execute("COMMIT")

@@ -110,7 +110,7 @@ class Kept:
         durable = place is not Place.TRASH
         quick = not durable and len(data) <= disk.PAGE  # half the work; see disk.create
         try:
-            if not (quick and disk.create(self._dir_fd, target, data, time.time_ns())):
+            if not (quick and disk.create(self._dir_fd, target, data)):
                 disk.replace(self._dir_fd, target, data, durable=durable)
         except OSError as error:  # a full disk, most likely: write(2) names no path
             raise OSError(error.errno, error.strerror, target) from error

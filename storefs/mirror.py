@@ -184,7 +184,11 @@ class Mirror:
         A local file takes its name: the writer would still remove that one instead.
         """
         if self._leaving[path]:
-            self.submit(lambda: None).result()
+            self.written().result()
+
+    def written(self) -> Future[None]:
+        """Done when the disk has everything that was asked for, or refused it."""
+        return self.submit(lambda: None)
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Run `job` in the writer thread, after everything that was asked before it."""
@@ -231,7 +235,7 @@ class Mirror:
         # An empty file at a row is a torn one, so where none was before there is no need to
         # write beside it and rename, which takes several times as long.
         new = not row.previous and len(data) <= disk.PAGE
-        if not (new and disk.create(self._dir_fd, path, data, row.mtime_ns)):
+        if not (new and disk.create(self._dir_fd, path, data, mtime_ns=row.mtime_ns)):
             disk.replace(self._dir_fd, path, data, mtime_ns=row.mtime_ns)
 
 

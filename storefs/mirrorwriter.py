@@ -40,7 +40,8 @@ class Save(NamedTuple):
     row: Row
 
 
-class _Superseded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Superseded:
     path: str
     groups: bytes
 

@@ -86,7 +86,7 @@ class Outgoing:
         """Bring changes to this machine's disk, to be sent later. Raises OSError."""
         pending = self.documents.pending
         # Nobody else can tell a next start what the backend took just before it went away.
-        earlier = None if self.store.online else self.documents.mirror.submit(lambda: None)
+        earlier = None if self.store.online else self.documents.mirror.written()
         group = pending.number() if len(changes) > 1 else 0
         before = {change.path: pending.get(change.path) for change in changes}
         try:

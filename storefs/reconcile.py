@@ -103,7 +103,7 @@ class Reconcile:
                 began, self._looked = trio.current_time(), 0
                 await self.once()
                 if self._looked > 1:  # what the disk does not bear counts, and is never hoarded
-                    await finished(self.documents.mirror.submit(lambda: None))
+                    await finished(self.documents.mirror.written())
                 self._rest(trio.current_time() - began)
         except Exception:
             stopped = _FAULT
@@ -158,7 +158,7 @@ class Reconcile:
         if trio.current_time() < self._not_before:
             return
         asked, self._asked = self._asked, []
-        seen, refusal = self._seen, _ENDING  # if this is cancelled
+        seen, refusal = self._seen, ""
         try:
             if marks.everything or trio.current_time() >= self._next_full:
                 seen = await self._full("" if asked else seen)
@@ -168,19 +168,18 @@ class Reconcile:
                 marks.dirty.difference_update(chosen)
                 await self._look(chosen)
             await self.removals.settle()
-            self._seen, refusal = seen, ""  # not before: what failed is looked at again
+            self._seen = seen  # not before: what failed is looked at again
         except StoreError as error:
             log.debug("reconcile: %s", error)
             marks.everything = True
             pause = _RETRY if isinstance(error, Unavailable) else max(_RETRY, self.interval)
             self._not_before = trio.current_time() + min(pause, _REFUSED)
             refusal = str(error)
-        except Exception:
-            refusal = _FAULT
+        except BaseException:
+            self._asked = asked + self._asked  # `run` tells them why nobody looks
             raise
-        finally:
-            for sync in asked:
-                sync.refuse(refusal)
+        for sync in asked:
+            sync.refuse(refusal)
         if len(self.documents.generations) > _GENERATIONS:
             self.documents.generations.forget(self.documents.generations.now - _GENERATIONS)
 

@@ -9,17 +9,16 @@ from storefs.inodes import Kind
 from storefs.paths import SHARED, ancestors, parent
 
 if TYPE_CHECKING:
-    from storefs.admission import Admission
-    from storefs.documents import Documents
     from storefs.survey import Survey
 
 
-def grow(documents: Documents, survey: Survey, admission: Admission) -> None:
+def grow(survey: Survey) -> None:
     """Give every document, directory and local file its inode; a file wins over deeper names.
 
     What loses leaves the mirror and is told as skipped. Raises OSError.
     """
-    inodes, records = documents.inodes, documents.mirror.records
+    mirror, inodes = survey.documents.mirror, survey.documents.inodes
+    records = mirror.records
     for top in SHARED:
         disk.make_directory(survey.dir_fd, top)
         if not inodes.top:
@@ -29,8 +28,8 @@ def grow(documents: Documents, survey: Survey, admission: Admission) -> None:
         if (above := parent(path)) not in blocking:
             blocking[above] = next((name for name in ancestors(path) if name in records), "")
         if blocking[above]:
-            admission.skip(path, f"{blocking[above]} is a file")
-            documents.mirror.drop(path)
+            survey.admission.skip(path, f"{blocking[above]} is a file")
+            mirror.drop(path)
         else:
             inodes.add_path(path, Kind.DOCUMENT)
     for path in sorted(survey.directories):

@@ -444,7 +444,6 @@ def test_a_row_that_another_session_holds_is_no_answer_in_time(database: Databas
 
 
 def test_revisions_are_digests(store: Postgres, database: Database) -> None:
-    ((version,),) = database.run("SELECT current_setting('server_version_num')::int")
-    function = "sha256" if version >= 110_000 else "md5"  # PostgreSQL 10 has no other
+    function = "sha256" if database.version >= 110_000 else "md5"  # PostgreSQL 10 has no other
     data = b'{ "a" : 1 }'
     assert put(store, A, data) == Revision(hashlib.new(function, data).hexdigest())

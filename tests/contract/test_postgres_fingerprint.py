@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _not_the_oldest(database: Database) -> None:
-    ((version,),) = database.run("SELECT current_setting('server_version_num')::int")
-    if version < 110_000:
+    if database.version < 110_000:
         pytest.skip("PostgreSQL 10 cannot hash what a fingerprint is made of: there is none")
 
 

@@ -182,6 +182,12 @@ class Database:
         cluster = self.cluster
         return f"postgresql://{self.user}:{cluster.password}@127.0.0.1:{cluster.port}/{self.name}"
 
+    @property
+    def version(self) -> int:
+        """The server's, as PostgreSQL numbers it: 150018."""
+        ((number,),) = self.run("SELECT current_setting('server_version_num')::int")
+        return int(number)
+
     def env(self, **more: str) -> dict[str, str]:
         """The variables of a mount over it."""
         return {"PGSTORE_DSN": self.dsn, **self.more, **more}

@@ -63,7 +63,7 @@ async def holds(machine: Machine, path: str, data: bytes) -> None:
 
 async def written(machine: Machine) -> None:
     """Wait until the mirror's disk has it, and whoever waited for that rests."""
-    machine.mirror.submit(lambda: None).result(PATIENCE)
+    machine.mirror.written().result(PATIENCE)
     await trio.testing.wait_all_tasks_blocked(0.05)
 
 
